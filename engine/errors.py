@@ -1,0 +1,64 @@
+"""What the engine says when it cannot go on, and with which exit code a command then ends."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit status of every `llm-tui` command."""
+
+    OK = 0
+    FAILED = 1
+    """The run failed."""
+    USAGE = 2
+    """Bad usage, settings or input; nothing was started and nothing was changed."""
+    BLOCKED = 3
+    """A blocking check of the preflight stands in the way."""
+
+
+class EngineError(Exception):
+    """Something a person can mend: what is wrong, and what to do about it.
+
+    It crosses every boundary as it is; no caller reads its text to decide something.
+    """
+
+    exit_code = ExitCode.USAGE
+
+    def __init__(self, title: str, remedy: str = "") -> None:
+        super().__init__(title)
+        self.title = title
+        """One sentence: what is wrong, with file, key and value where they are known."""
+        self.remedy = remedy
+        """One sentence: what the person can do; empty where nothing is known to help."""
+
+    def __str__(self) -> str:
+        return f"{self.title}\n{self.remedy}" if self.remedy else self.title
+
+
+class SettingsError(EngineError):
+    """A settings file or an override is wrong."""
+
+
+class CorpusError(EngineError):
+    """The corpus cannot be used: empty, unreadable, binary, or too small."""
+
+
+class StoreError(EngineError):
+    """A run folder or a ledger cannot be read or written."""
+
+
+class CheckpointError(EngineError):
+    """A checkpoint is damaged, of another model, or absent."""
+
+
+class RunFailedError(EngineError):
+    """The run cannot be started or controlled."""
+
+    exit_code = ExitCode.FAILED
+
+
+class BlockedError(EngineError):
+    """The preflight blocks the start; `title` names each blocking check with its remedy."""
+
+    exit_code = ExitCode.BLOCKED

@@ -1,0 +1,464 @@
+"""The facts that cross a process or a room: frozen, typed, units in the names, None for unknown.
+
+Rows (`…Row`) are what the run folder's store keeps; the other records are what a caller is told.
+Instants (`at`) are seconds since 1970 in UTC; durations (`_s`) were taken on the monotonic clock.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+import msgspec
+
+from engine.shape import ModelShape
+
+
+class RunState(StrEnum):
+    """Where a run stands."""
+
+    PREPARING = "preparing"
+    """The corpus is being tokenized or the model built; no step yet."""
+    RUNNING = "running"
+    PAUSED = "paused"
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no supervisor is expected to be alive."""
+        return self in (RunState.FINISHED, RunState.STOPPED, RunState.FAILED)
+
+
+Role = Literal["supervisor", "trainer", "corpus"]
+Level = Literal["info", "warning", "error"]
+Verb = Literal["pause", "resume", "checkpoint", "stop"]
+
+
+# --- rows of run.db -------------------------------------------------------------------------------------------
+
+
+class StateRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A change of the run's state."""
+
+    at: float
+    state: str
+    reason: str = ""
+    """Why, in a sentence; empty where nothing needs saying."""
+
+
+class HeartbeatRow(msgspec.Struct, frozen=True, kw_only=True):
+    """The last sign of life of one process of the run; one row a role."""
+
+    role: str
+    pid: int
+    at: float
+    phase: str
+    """What it is doing, in a word or two: "reading the corpus", "training", "evaluating", "saving"."""
+
+
+class ProgressRow(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a piece of preparation is; one row a kind."""
+
+    kind: str
+    """"tokenizer" or "tokens"."""
+    at: float
+    done_bytes: int
+    total_bytes: int | None = None
+    bytes_per_s: float | None = None
+
+
+class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One start of the trainer; the first is attempt 1."""
+
+    attempt: int
+    at: float
+    pid: int
+    from_step: int
+    ended_at: float | None = None
+    outcome: str | None = None
+    """How it ended, in a sentence; None while it lives."""
+
+
+class StepRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One optimizer step; a step that was done again after a restart replaces its row."""
+
+    step: int
+    at: float
+    tokens: int
+    """Tokens trained on up to and with this step."""
+    loss: float
+    """Mean cross-entropy of the step's tokens, nats a token."""
+    learning_rate: float
+    tokens_per_s: float
+    micro_batch: int
+    grad_accum: int
+    grad_norm: float | None = None
+    memory_bytes: int | None = None
+    """Most device memory allocated so far (CUDA), or resident memory (CPU)."""
+    attempt: int = 1
+
+
+class EvaluationRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One validation."""
+
+    step: int
+    at: float
+    tokens: int
+    val_loss: float
+    """Nats a token."""
+    val_bits_per_byte: float | None = None
+    """Bits a byte of the text's UTF-8: comparable between tokenizers."""
+    seconds: float = 0.0
+
+
+class TextSampleRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What the model said at a step."""
+
+    step: int
+    at: float
+    prompt: str
+    text: str
+    """The continuation alone, raw: it may hold anything a corpus holds."""
+
+
+class CheckpointRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A checkpoint that counts: written, synced, read back, hashed, renamed, in the manifest."""
+
+    step: int
+    at: float
+    tokens: int
+    folder: str
+    """Name below the run's `checkpoints/`."""
+    total_bytes: int
+    write_s: float
+
+
+class EventRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Something worth telling the person."""
+
+    at: float
+    level: str
+    source: str
+    """The role that tells it."""
+    kind: str
+    """A short kebab-case name, the same for every event of its sort."""
+    text: str
+    data: str = "{}"
+    """JSON object with the numbers behind the text."""
+
+
+class SensorRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One reading of every sensor; None is unknown. GPUs are summed, their temperature is the hottest's."""
+
+    at: float
+    gpu_celsius: float | None = None
+    gpu_watts: float | None = None
+    gpu_limit_watts: float | None = None
+    gpu_util_frac: float | None = None
+    gpu_memory_used_bytes: int | None = None
+    gpu_memory_total_bytes: int | None = None
+    cpu_celsius: float | None = None
+    cpu_watts: float | None = None
+    cpu_load_frac: float | None = None
+    machine_watts: float | None = None
+    gpu_watts_source: str | None = None
+    """"nvml"; None where no GPU answers."""
+    cpu_watts_source: str | None = None
+    """"rapl" where measured, "estimate" from load and rating."""
+    machine_watts_source: str | None = None
+    """"battery" where measured; "partly measured" or "estimate" where composed of parts."""
+    memory_used_bytes: int | None = None
+    battery_frac: float | None = None
+    is_on_ac: bool | None = None
+
+
+class EnergyRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What one life of the supervisor has used so far; the run's total is the sum over segments."""
+
+    segment: int
+    at: float
+    elapsed_s: float
+    """Monotonic seconds that this supervisor has lived."""
+    covered_s: float
+    """Of those, seconds for which the machine's power was known."""
+    gpu_j: float | None = None
+    """The figure that counts: the counter's where plausible, else the integral; None: never known."""
+    gpu_counter_j: float | None = None
+    gpu_integrated_j: float | None = None
+    gpu_source: str | None = None
+    """"counter", "integrated"."""
+    machine_j: float | None = None
+    machine_source: str | None = None
+    """As `SensorRow.machine_watts_source`, the weakest that went in."""
+    gap_s: float = 0.0
+    """Seconds of suspend or of a lost sensor, left out of the sums."""
+
+
+class CommandRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A request from outside, kept as history."""
+
+    id: int
+    at: float
+    verb: str
+    who: str
+    """user@host and the way it came (app, command line)."""
+
+
+class AcknowledgementRow(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to a command."""
+
+    command_id: int
+    at: float
+    is_done: bool
+    message: str
+
+
+# --- before the run -------------------------------------------------------------------------------------------
+
+
+class Device(msgspec.Struct, frozen=True, kw_only=True):
+    """What the training will run on, as far as it can be told without torch."""
+
+    kind: Literal["cuda", "cpu"]
+    name: str
+    """As the driver or the system says it; raw text from outside."""
+    identity: str
+    """The GPU's UUID, or "cpu": what the device lock is named after."""
+    total_bytes: int | None
+    free_bytes: int | None
+    """Memory of the device: VRAM, or RAM on a CPU."""
+    capability: tuple[int, int] | None = None
+    """CUDA compute capability; None on a CPU or unknown."""
+    num_cores: int = 1
+    note: str = ""
+    """Why not the GPU, where one was seen but cannot be used; else empty."""
+
+
+class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything `auto` resolved: what the trainer does. Frozen with the run."""
+
+    preset: str
+    shape: ModelShape
+    device: Device
+    precision: Literal["fp32", "bf16", "fp16"]
+    optimizer: Literal["muon", "adamw"]
+    learning_rate: float
+    tokens_total: int
+    """A multiple of `tokens_per_step`."""
+    tokens_per_step: int
+    """A multiple of `micro_batch * context`."""
+    micro_batch: int
+    grad_accum: int
+    steps: int
+    is_compiled: bool
+    is_checkpointing_activations: bool
+    memory_parts_bytes: dict[str, int]
+    """weights, gradients, optimizer, activations, logits, workspace: predicted."""
+    memory_total_bytes: int
+    memory_budget_bytes: int | None
+    """None where the device's free memory is unknown."""
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether the prediction is within the budget; None where the budget is unknown."""
+        return None if self.memory_budget_bytes is None else self.memory_total_bytes <= self.memory_budget_bytes
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the preflight."""
+
+    id: str
+    title: str
+    status: Literal["pass", "warn", "fail", "waived", "skipped"]
+    blocking: bool
+    """Whether this verdict keeps the run from starting."""
+    evidence: str
+    remedy: str = ""
+
+
+class CheckReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole preflight."""
+
+    clear: bool
+    checks: tuple[Check, ...]
+
+
+class CloudQuote(msgspec.Struct, frozen=True, kw_only=True):
+    """What one cloud offer would come to."""
+
+    provider: str
+    gpu: str
+    kind: str
+    """on-demand, spot, marketplace, quoted, or yours."""
+    usd_per_hour: float
+    hours: float | None
+    usd: float | None
+    as_of: str
+    source: str
+    basis: str
+    """Where the hours come from."""
+
+
+# --- during and after the run ---------------------------------------------------------------------------------
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """One run's state: the shape of `status --json`. None is unknown, never 0."""
+
+    id: str
+    state: RunState
+    step: int | None
+    steps: int
+    tokens: int | None
+    tokens_total: int
+    loss: float | None
+    val_loss: float | None
+    val_bits_per_byte: float | None
+    tokens_per_second: float | None
+    eta_s: float | None
+    elapsed_s: float | None
+    gpu_energy_j: float | None
+    machine_energy_j: float | None
+    energy_source: str | None
+    cost: float | None
+    currency: str
+    gpu_celsius: float | None
+    gpu_watts: float | None
+    micro_batch: int | None
+    grad_accum: int | None
+    restarts: int
+    supervisor_pid: int | None
+    trainer_pid: int | None
+    reason: str | None
+
+
+class Bucket(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """A stretch of a series, reduced; a stretch without a reading is no bucket."""
+
+    index: int
+    """Which stretch of the window, from 0."""
+    low: float
+    mean: float
+    high: float
+
+
+class Series(msgspec.Struct, frozen=True, kw_only=True):
+    """One sensor over a window, reduced to `num_buckets` stretches."""
+
+    name: str
+    """Field of `SensorRow`."""
+    num_buckets: int
+    buckets: tuple[Bucket, ...]
+    now: float | None
+    """The newest reading, None where it is unknown."""
+    low: float | None
+    mean: float | None
+    high: float | None
+    """Over the whole run."""
+
+
+class LossPoint(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """One point of a loss curve."""
+
+    tokens: int
+    loss: float
+
+
+class CostView(msgspec.Struct, frozen=True, kw_only=True):
+    """The money of a run, so far and to its end."""
+
+    currency: str
+    price_per_kwh: float
+    machine_energy_j: float | None
+    gpu_energy_j: float | None
+    machine_source: str | None
+    gpu_source: str | None
+    cost: float | None
+    projected_cost: float | None
+    projected_kwh: float | None
+    projected_hours: float | None
+    gap_s: float
+    cloud: CloudQuote | None
+    """The course's T4, to compare with."""
+
+
+class RunSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """All that the run screen shows, read in one go."""
+
+    status: Status
+    plan: RunPlan
+    corpus: str
+    """What it learns from, as the settings say it; raw text from outside."""
+    phase: str
+    """What the run is doing now, in a word or two."""
+    is_stale: bool
+    """Whether the supervisor is gone, or silent for 10 s, while the run is not over."""
+    silent_s: float | None
+    """Seconds since the last sign of life; None where there was none yet."""
+    progress: ProgressRow | None
+    """Of the preparation, while it lasts."""
+    train_losses: tuple[LossPoint, ...]
+    """At most a few hundred points, evenly over the run, each the mean of its stretch."""
+    val_losses: tuple[LossPoint, ...]
+    learning_rate: float | None
+    grad_norm: float | None
+    memory_bytes: int | None
+    sensors: dict[str, Series]
+    """By the field of `SensorRow`."""
+    cost: CostView
+    text_sample: TextSampleRow | None
+    events: tuple[EventRow, ...]
+    """The newest, oldest first."""
+    checkpoint: CheckpointRow | None
+    """The newest."""
+    num_checkpoints: int
+
+
+class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the runs screen and of `runs --json`."""
+
+    id: str
+    created_at: float
+    preset: str
+    parameters: int
+    is_stale: bool
+    status: Status
+
+
+class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """What one run cost; kept when the run's folder is gone."""
+
+    run_id: str
+    at: float
+    """When the run reached the state this entry tells of."""
+    started_at: float
+    state: str
+    preset: str
+    parameters: int
+    device: str
+    corpus: str
+    tokens: int
+    elapsed_s: float
+    restarts: int
+    loss: float | None
+    val_loss: float | None
+    val_bits_per_byte: float | None
+    gpu_energy_j: float | None
+    machine_energy_j: float | None
+    energy_source: str | None
+    gap_s: float
+    price_per_kwh: float
+    currency: str
+    cost: float | None
+    grams_co2: float | None
+    storage_bytes: int | None
+    gpu_celsius_mean: float | None
+    gpu_celsius_max: float | None
+    gpu_watts_mean: float | None
+    gpu_watts_max: float | None
+    cpu_celsius_max: float | None
+    machine_watts_mean: float | None
+    waivers: str
+    """JSON object of check to reason."""

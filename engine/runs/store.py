@@ -1,0 +1,214 @@
+"""`run.db`: everything that the processes of one run tell each other and the viewers.
+
+Who writes what is fixed, so that no two processes ever write the same row: the supervisor the states, attempts,
+sensors and energy; the trainer steps, evaluations, samples and checkpoints; a client the commands. States and
+events are only appended, by anyone. A reader opens read-only and can stall nobody (WAL).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from engine.errors import StoreError
+from engine.records import (
+    AcknowledgementRow,
+    AttemptRow,
+    Bucket,
+    CheckpointRow,
+    CommandRow,
+    EnergyRow,
+    EvaluationRow,
+    EventRow,
+    HeartbeatRow,
+    LossPoint,
+    ProgressRow,
+    RunState,
+    SensorRow,
+    Series,
+    StateRow,
+    StepRow,
+    TextSampleRow,
+)
+from engine.sqlite import BusyError, Database, Row, Table
+
+SCHEMA_VERSION = 1
+_MAX_PENDING_ROWS = 100_000
+
+Meta = TypeVar("Meta")
+
+
+class MetaRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A fact about the run that is written once, as JSON."""
+
+    key: str
+    value: str
+
+
+TABLES = (
+    Table("meta", MetaRow, "key"),
+    Table("state", StateRow),
+    Table("heartbeat", HeartbeatRow, "role"),
+    Table("progress", ProgressRow, "kind"),
+    Table("attempt", AttemptRow, "attempt"),
+    Table("step", StepRow, "step"),
+    Table("evaluation", EvaluationRow, "step"),
+    Table("text_sample", TextSampleRow, "step"),
+    Table("checkpoint", CheckpointRow, "step"),
+    Table("event", EventRow),
+    Table("sensor", SensorRow, "at"),
+    Table("energy", EnergyRow, "segment"),
+    Table("command", CommandRow, "id"),
+    Table("acknowledgement", AcknowledgementRow, "command_id"),
+)
+
+
+class RunStore:
+    """One process's connection to a run's `run.db`.
+
+    Raises: StoreError where the file is absent (reading), damaged or of a newer version.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False, busy_ms: int = 2000) -> None:
+        if read_only and not path.exists():
+            raise StoreError(f"{path} is not there.", "The run was deleted, or never got as far as this.")
+        self._database = Database(path, TABLES, read_only=read_only, busy_ms=busy_ms)
+        self._pending: deque[msgspec.Struct] = deque(maxlen=_MAX_PENDING_ROWS)
+
+    def close(self) -> None:
+        """Close the connection; rows that are still pending are tried once more."""
+        if self._pending:
+            self.flush()
+        self._database.close()
+
+    # --- writing ----------------------------------------------------------------------------------------------
+
+    def put(self, *rows: msgspec.Struct) -> None:
+        """Write rows in one transaction, waiting up to `busy_ms` for the lock.
+
+        Raises: BusyError where the lock is held for longer.
+        """
+        with self._database.transaction():
+            for row in rows:
+                self._database.put(row)
+
+    def queue(self, *rows: msgspec.Struct) -> None:
+        """Remember rows until `flush`; the oldest of more than 100,000 are given up."""
+        self._pending.extend(rows)
+
+    def flush(self) -> bool:
+        """Write what is queued; False where it could not be written now and is kept for the next time."""
+        if not self._pending:
+            return True
+        rows = tuple(self._pending)
+        try:
+            self.put(*rows)
+        except BusyError:
+            return False
+        for _ in rows:
+            self._pending.popleft()
+        return True
+
+    def set_meta(self, **facts: Any) -> None:
+        """Write facts as JSON."""
+        self.put(*(MetaRow(key=key, value=msgspec.json.encode(fact).decode()) for key, fact in facts.items()))
+
+    def set_state(self, state: RunState, reason: str = "") -> None:
+        """Append a state, unless it is the newest one already."""
+        newest = self.state()
+        if newest is None or newest.state != state or newest.reason != reason:
+            self.put(StateRow(at=time.time(), state=state.value, reason=reason))
+
+    def post_command(self, verb: str, who: str) -> int:
+        """Append a request; the answer is its id."""
+        with self._database.transaction():
+            newest = self._database.query("SELECT coalesce(max(id), 0) FROM command")[0][0]
+            self._database.put(CommandRow(id=newest + 1, at=time.time(), verb=verb, who=who))
+        return int(newest) + 1
+
+    def acknowledge(self, command_id: int, message: str, *, is_done: bool = True) -> None:
+        """Answer a command."""
+        self.put(AcknowledgementRow(command_id=command_id, at=time.time(), is_done=is_done, message=message))
+
+    # --- reading ----------------------------------------------------------------------------------------------
+
+    def meta(self, key: str, kind: type[Meta]) -> Meta:
+        """A fact written once.
+
+        Raises: StoreError where it is not there or of another shape.
+        """
+        row = self._database.row(MetaRow, "WHERE key = ?", (key,))
+        try:
+            if row is not None:
+                return msgspec.json.decode(row.value, type=kind)
+        except msgspec.MsgspecError as error:
+            raise StoreError(f"{self._database.path}: {key} is damaged: {error}") from error
+        raise StoreError(f"{self._database.path} has no {key}.", "The run was made by another version, or is damaged.")
+
+    def rows(self, record: type[Row], tail: str = "", parameters: tuple[Any, ...] = ()) -> list[Row]:
+        """The rows of a table; `tail` as in `Database.rows`."""
+        return self._database.rows(record, tail, parameters)
+
+    def newest(self, record: type[Row], by: str = "rowid") -> Row | None:
+        """The row with the largest `by`, None where there is none."""
+        return self._database.row(record, f"ORDER BY {by} DESC")
+
+    def state(self) -> StateRow | None:
+        """The newest state."""
+        return self.newest(StateRow)
+
+    def heartbeat(self, role: str) -> HeartbeatRow | None:
+        """The last sign of life of a role."""
+        return self._database.row(HeartbeatRow, "WHERE role = ?", (role,))
+
+    def open_commands(self) -> list[CommandRow]:
+        """Commands without an answer, oldest first."""
+        return self.rows(CommandRow, "WHERE id NOT IN (SELECT command_id FROM acknowledgement) ORDER BY id")
+
+    def acknowledgement(self, command_id: int) -> AcknowledgementRow | None:
+        """The answer to a command, None while there is none."""
+        return self._database.row(AcknowledgementRow, "WHERE command_id = ?", (command_id,))
+
+    def num_rows(self, record: type[msgspec.Struct]) -> int:
+        """How many rows a table has."""
+        name = next(table.name for table in TABLES if table.record is record)
+        return int(self._database.query(f"SELECT count(*) FROM {name}")[0][0])
+
+    def train_losses(self, num_points: int) -> list[LossPoint]:
+        """The training loss in at most about `num_points` points, each the mean of an equal stretch of steps."""
+        last = self.newest(StepRow, "step")
+        if last is None:
+            return []
+        stride = max(1, -(-last.step // num_points))
+        found = self._database.query(
+            "SELECT max(tokens), avg(loss) FROM step GROUP BY (step - 1) / ? ORDER BY 1", (stride,)
+        )
+        return [LossPoint(tokens=tokens, loss=loss) for tokens, loss in found]
+
+    def series(self, name: str, num_buckets: int, since: float = 0.0) -> Series:
+        """One sensor from `since` (UTC) to its newest row, reduced to `num_buckets` stretches.
+
+        `name` is a field of `SensorRow`; unknown readings make no bucket.
+        """
+        if name not in SensorRow.__struct_fields__:
+            raise KeyError(name)
+        first, last = self._database.query("SELECT min(at), max(at) FROM sensor WHERE at >= ?", (since,))[0]
+        low, mean, high = self._database.query(f"SELECT min({name}), avg({name}), max({name}) FROM sensor")[0]
+        buckets: list[Bucket] = []
+        now = None
+        if first is not None:
+            width = max((last - first) / num_buckets, 1e-9)
+            found = self._database.query(
+                f"SELECT min(CAST((at - ?) / ? AS INTEGER), ?), min({name}), avg({name}), max({name}) "
+                f"FROM sensor WHERE at >= ? AND {name} IS NOT NULL GROUP BY 1 ORDER BY 1",
+                (first, width, num_buckets - 1, first),
+            )
+            buckets = [Bucket(index=index, low=a, mean=b, high=c) for index, a, b, c in found]
+            now = self._database.query(f"SELECT {name} FROM sensor ORDER BY at DESC LIMIT 1")[0][0]
+        return Series(
+            name=name, num_buckets=num_buckets, buckets=tuple(buckets), now=now, low=low, mean=mean, high=high
+        )
