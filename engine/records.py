@@ -263,7 +263,9 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def fits(self) -> bool | None:
         """Whether the prediction is within the budget; None where the budget is unknown."""
-        return None if self.memory_budget_bytes is None else self.memory_total_bytes <= self.memory_budget_bytes
+        return (
+            None if self.memory_budget_bytes is None else self.memory_total_bytes <= self.memory_budget_bytes
+        )
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from msgspec import Meta
 Auto = Literal["auto"]
 Count = Annotated[int, Meta(ge=1, le=10**12)]
 Seconds = Annotated[float, Meta(ge=1, le=604_800)]
+CURRENCY_PATTERN = "^[A-Z]{3}$"
 OnOff = Literal["auto", "on", "off"]
 
 
@@ -24,7 +25,9 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         Literal["auto", "tiny", "15m", "45m", "134m"],
         Meta(description="size of the model; auto: tiny on a CPU, 134m on a GPU of 4 GB or more, else 45m"),
     ] = "auto"
-    vocab_size: Annotated[int, Meta(ge=300, le=1_000_000, description="tokens in the vocabulary")] | None = None
+    vocab_size: Annotated[int, Meta(ge=300, le=1_000_000, description="tokens in the vocabulary")] | None = (
+        None
+    )
     n_layer: Annotated[int, Meta(ge=1, le=200, description="decoder blocks")] | None = None
     n_head: Annotated[int, Meta(ge=1, le=256, description="attention heads; divides n_embd")] | None = None
     n_kv_head: (
@@ -33,9 +36,9 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     n_embd: Annotated[int, Meta(ge=8, le=32_768, description="width of the model")] | None = None
     intermediate: Annotated[int, Meta(ge=8, le=131_072, description="width of the SwiGLU")] | None = None
     context: Annotated[int, Meta(ge=16, le=131_072, description="tokens a sequence")] | None = None
-    tie_embeddings: (
-        Annotated[bool, Meta(description="share the embedding with the output head")] | None
-    ) = None
+    tie_embeddings: Annotated[bool, Meta(description="share the embedding with the output head")] | None = (
+        None
+    )
 
 
 class CorpusSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,10 +55,12 @@ class CorpusSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         str, Meta(min_length=1, max_length=200, description="the field of a .jsonl line that holds the text")
     ] = "text"
     validation_frac: Annotated[
-        float, Meta(ge=0.0001, le=0.5, description="share of the documents kept aside to measure with, 0 to 1")
+        float,
+        Meta(ge=0.0001, le=0.5, description="share of the documents kept aside to measure with, 0 to 1"),
     ] = 0.01
     tokenizer_sample_mib: Annotated[
-        float, Meta(ge=0.01, le=1024, description="MiB of text the tokenizer is trained on, spread over the corpus")
+        float,
+        Meta(ge=0.01, le=1024, description="MiB of text the tokenizer is trained on, spread over the corpus"),
     ] = 8.0
 
 
@@ -63,7 +68,8 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """How it learns."""
 
     tokens: Annotated[
-        Count | Auto, Meta(description="tokens to train on in all, counted with repetition; auto: by the preset")
+        Count | Auto,
+        Meta(description="tokens to train on in all, counted with repetition; auto: by the preset"),
     ] = "auto"
     tokens_per_step: Annotated[
         Annotated[int, Meta(ge=16, le=10**9)] | Auto,
@@ -91,7 +97,9 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     activation_checkpointing: Annotated[
         OnOff, Meta(description="recompute instead of keeping activations; auto: where memory needs it")
     ] = "auto"
-    weight_decay: Annotated[float, Meta(ge=0, le=1, description="decoupled weight decay of the matrices")] = 0.1
+    weight_decay: Annotated[float, Meta(ge=0, le=1, description="decoupled weight decay of the matrices")] = (
+        0.1
+    )
     gradient_clip: Annotated[float, Meta(gt=0, le=1000, description="largest norm of the gradient")] = 1.0
     warmup_frac: Annotated[
         float, Meta(ge=0, le=0.5, description="share of the steps in which the rate rises, 0 to 1")
@@ -101,20 +109,26 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     ] = 0.4
     seed: Annotated[int, Meta(ge=0, le=2**31 - 1, description="same seed, same run")] = 1337
     eval_every_s: Annotated[
-        Seconds | Auto, Meta(description="seconds between validations; auto: about 20 a run, at most 30 min apart")
+        Seconds | Auto,
+        Meta(description="seconds between validations; auto: about 20 a run, at most 30 min apart"),
     ] = "auto"
     sample_every_s: Annotated[
-        Seconds | Auto, Meta(description="seconds between text samples; auto: about 10 a run, at most 1 h apart")
+        Seconds | Auto,
+        Meta(description="seconds between text samples; auto: about 10 a run, at most 1 h apart"),
     ] = "auto"
     checkpoint_every_s: Annotated[
-        Seconds | Auto, Meta(description="seconds between checkpoints; auto: about 10 a run, at most 15 min apart")
+        Seconds | Auto,
+        Meta(description="seconds between checkpoints; auto: about 10 a run, at most 15 min apart"),
     ] = "auto"
     keep_checkpoints: Annotated[
         int, Meta(ge=2, le=1000, description="newest checkpoints kept; never fewer than two")
     ] = 2
     sample_prompt: Annotated[str, Meta(max_length=2000, description="how every text sample begins")] = "def "
     max_restarts: Annotated[
-        int, Meta(ge=0, le=1000, description="restarts in a row, without a new checkpoint between, before it fails")
+        int,
+        Meta(
+            ge=0, le=1000, description="restarts in a row, without a new checkpoint between, before it fails"
+        ),
     ] = 5
 
 
@@ -130,7 +144,9 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     max_cost: Annotated[
         float, Meta(ge=0, le=1e9, description="in energy.currency; a run that costs this stops; 0 = none")
     ] = 0.0
-    max_hours: Annotated[float, Meta(ge=0, le=1e6, description="h; a run that took this stops; 0 = none")] = 0.0
+    max_hours: Annotated[float, Meta(ge=0, le=1e6, description="h; a run that took this stops; 0 = none")] = (
+        0.0
+    )
     min_free_disk_gib: Annotated[
         float, Meta(ge=0, le=1e6, description="GiB; a run that leaves less free on its disk stops; 0 = none")
     ] = 0.5
@@ -143,13 +159,19 @@ class EnergySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """What a kilowatt-hour costs, and the part of the machine that no sensor sees."""
 
     price_per_kwh: Annotated[
-        float, Meta(ge=0, le=1e6, description="in currency; the default is about a US household's in 2025: set yours")
+        float,
+        Meta(
+            ge=0, le=1e6, description="in currency; the default is about a US household's in 2025: set yours"
+        ),
     ] = 0.17
     currency: Annotated[
-        str, Meta(pattern="^[A-Z]{3}$", description="three letters of ISO 4217, e.g. USD EUR AZN")
+        str, Meta(pattern=CURRENCY_PATTERN, description="three letters of ISO 4217, e.g. USD EUR AZN")
     ] = "USD"
     cpu_rated_watts: Annotated[
-        float, Meta(gt=0, le=2000, description="W at full load, from the data sheet; used where no sensor measures it")
+        float,
+        Meta(
+            gt=0, le=2000, description="W at full load, from the data sheet; used where no sensor measures it"
+        ),
     ] = 45.0
     rest_of_machine_watts: Annotated[
         float, Meta(ge=0, le=10_000, description="W of display, board, memory and disk together")
@@ -168,7 +190,9 @@ class CloudOffer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     name: Annotated[str, Meta(min_length=1, max_length=100, description="who offers it")]
     gpu: Annotated[str, Meta(min_length=1, max_length=100, description="which GPU")]
     usd_per_hour: Annotated[float, Meta(ge=0, le=1e5, description="US dollars an hour")]
-    hours: Annotated[float, Meta(gt=0, le=1e6, description="hours it would take; absent: scaled")] | None = None
+    hours: Annotated[float, Meta(gt=0, le=1e6, description="hours it would take; absent: scaled")] | None = (
+        None
+    )
 
 
 class CloudSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -176,7 +200,9 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     offers: Annotated[
         list[CloudOffer],
-        Meta(description="your own offers, as [[cloud.offers]] with name, gpu, usd_per_hour and perhaps hours"),
+        Meta(
+            description="your own offers, as [[cloud.offers]] with name, gpu, usd_per_hour and perhaps hours"
+        ),
     ] = []
 
 
@@ -192,7 +218,16 @@ class PreflightSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     close_apps: Annotated[
         list[str], Meta(description="programs that should be closed before a run, by the name of the process")
     ] = msgspec.field(
-        default_factory=lambda: ["firefox", "chrome", "chromium", "brave", "steam", "discord", "obs", "blender"]
+        default_factory=lambda: [
+            "firefox",
+            "chrome",
+            "chromium",
+            "brave",
+            "steam",
+            "discord",
+            "obs",
+            "blender",
+        ]
     )
     min_free_vram_gib: Annotated[
         float, Meta(ge=0, le=1e4, description="GiB free on the GPU before a start; 0 = what the plan needs")

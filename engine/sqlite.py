@@ -80,7 +80,9 @@ class Database:
 
     def _connect(self, read_only: bool, busy_ms: int) -> sqlite3.Connection:
         if read_only:
-            connection = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=busy_ms / 1000)
+            connection = sqlite3.connect(
+                f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=busy_ms / 1000
+            )
             connection.execute("SELECT count(*) FROM sqlite_master")
             return connection
         is_new = not self.path.exists()
@@ -125,7 +127,9 @@ class Database:
         """The rows of a table; `tail` is what follows FROM (WHERE, ORDER BY, LIMIT), with `?` for parameters."""
         table = self._tables[record]
         found = self.query(f"SELECT {', '.join(table.columns)} FROM {table.name} {tail}", parameters)
-        return [msgspec.convert(dict(zip(table.columns, row, strict=True)), record, strict=False) for row in found]
+        return [
+            msgspec.convert(dict(zip(table.columns, row, strict=True)), record, strict=False) for row in found
+        ]
 
     def row(self, record: type[Row], tail: str = "", parameters: tuple[Any, ...] = ()) -> Row | None:
         """The first of `rows`, None where there is none."""
@@ -140,4 +144,6 @@ class Database:
         try:
             return self._connection.execute(sql, parameters).fetchall()
         except sqlite3.DatabaseError as error:
-            raise StoreError(f"{self.path} cannot be read: {error}", "Restore it, or move it aside.") from error
+            raise StoreError(
+                f"{self.path} cannot be read: {error}", "Restore it, or move it aside."
+            ) from error

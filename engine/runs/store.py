@@ -147,7 +147,9 @@ class RunStore:
                 return msgspec.json.decode(row.value, type=kind)
         except msgspec.MsgspecError as error:
             raise StoreError(f"{self._database.path}: {key} is damaged: {error}") from error
-        raise StoreError(f"{self._database.path} has no {key}.", "The run was made by another version, or is damaged.")
+        raise StoreError(
+            f"{self._database.path} has no {key}.", "The run was made by another version, or is damaged."
+        )
 
     def rows(self, record: type[Row], tail: str = "", parameters: tuple[Any, ...] = ()) -> list[Row]:
         """The rows of a table; `tail` as in `Database.rows`."""

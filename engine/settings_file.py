@@ -1,0 +1,304 @@
+"""settings.toml: reading it with errors that help, writing it documented, freezing it with a run."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+import re
+import textwrap
+import tomllib
+import typing
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import inspect as types
+
+from engine import atomic
+from engine.errors import SettingsError
+from engine.settings import CURRENCY_PATTERN, CloudOffer, Settings
+
+FILE_NAME = "settings.toml"
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Settings:
+    """Read a settings file; `overrides` are `section.key=value` and win over it.
+
+    Raises: SettingsError with file, line where known, dotted key, value, nearest key and remedy.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        raise SettingsError(f"{path} is not there.", "`llm-tui init` writes a documented one.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"{path} cannot be read: {error}", "Make it a readable UTF-8 text file."
+        ) from error
+    return parse(text, str(path), overrides)
+
+
+def parse(text: str, file: str, overrides: Sequence[str] = ()) -> Settings:
+    """Turn the text of a settings file into settings; `file` is the name that messages use. Raises: as `load`."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(
+            f"{file} is not TOML: {error}", "Mend that line; text values need quotes."
+        ) from error
+    reader = _Reader(file, text)
+    for override in overrides:
+        reader.override(data, override)
+    return reader.settings(data)
+
+
+class _Reader:
+    """Turns the tables of one file into settings, and says where something is wrong."""
+
+    def __init__(self, file: str, text: str) -> None:
+        self._file = file
+        self._lines = text.splitlines()
+        self._overridden: set[str] = set()
+
+    def override(self, data: dict[str, Any], override: str) -> None:
+        """Put one `section.key=value` into the tables."""
+        dotted, equals, raw = override.partition("=")
+        section, dot, key = dotted.strip().partition(".")
+        if not equals or not dot or not key or not section:
+            raise SettingsError(
+                f"--set {override}: not of the form section.key=value.",
+                "For example --set training.tokens=200000",
+            )
+        self._overridden.add(f"{section}.{key}")
+        table = data.setdefault(section, {})
+        if not isinstance(table, dict):
+            raise SettingsError(f"{self._file}: {section} is not a table.", f"Write it as [{section}].")
+        table[key] = _override_value(raw.strip())
+
+    def settings(self, data: dict[str, Any]) -> Settings:
+        """Check every table and key."""
+        sections: dict[str, Any] = {}
+        known = {field.name: field for field in msgspec.structs.fields(Settings)}
+        for name, table in data.items():
+            if name not in known:
+                raise self._unknown(name, list(known))
+            if not isinstance(table, dict):
+                raise self._error(name, table, "a table", f"Write it as [{name}].")
+            sections[name] = self._section(name, table, known[name].type)
+        settings = Settings(**sections)
+        limits = settings.limits
+        if limits.max_gpu_celsius and limits.resume_gpu_celsius >= limits.max_gpu_celsius:
+            raise self._error(
+                "limits.resume_gpu_celsius",
+                limits.resume_gpu_celsius,
+                f"less than limits.max_gpu_celsius ({limits.max_gpu_celsius:g})",
+                "Leave some degrees between the two, or the run would pause and go on without end.",
+            )
+        return settings
+
+    def _section(self, section: str, table: dict[str, Any], kind: Any) -> Any:
+        fields = {field.name: field for field in msgspec.structs.fields(kind)}
+        values: dict[str, Any] = {}
+        for key, value in table.items():
+            dotted = f"{section}.{key}"
+            if key not in fields:
+                raise self._unknown(dotted, [f"{section}.{name}" for name in fields])
+            if key == "offers" and isinstance(value, list):
+                values[key] = [self._offer(index, offer) for index, offer in enumerate(value)]
+            else:
+                values[key] = self._value(dotted, value, fields[key].type)
+        return kind(**values)
+
+    def _offer(self, index: int, offer: Any) -> CloudOffer:
+        dotted = f"cloud.offers.{index + 1}"
+        if not isinstance(offer, dict):
+            raise self._error(dotted, offer, "a table", "Write it as [[cloud.offers]].")
+        for required in ("name", "gpu", "usd_per_hour"):
+            if required not in offer:
+                raise self._error(dotted, offer, f"a table with {required}", f"Add {required} to the offer.")
+        return typing.cast(CloudOffer, self._section(dotted, offer, CloudOffer))
+
+    def _value(self, dotted: str, value: Any, kind: Any) -> Any:
+        expected = describe(kind)
+        remedy = f"Set {dotted.rpartition('.')[2]} to {expected}, or leave it out for its default."
+        if value is None or (isinstance(value, float) and not math.isfinite(value)):
+            raise self._error(dotted, value, expected, remedy)
+        try:
+            return msgspec.convert(value, kind)
+        except msgspec.ValidationError:
+            raise self._error(dotted, value, expected, remedy) from None
+
+    def _unknown(self, dotted: str, known: list[str]) -> SettingsError:
+        near = difflib.get_close_matches(dotted, known, n=1, cutoff=0.0)[0]
+        kind = "key" if "." in dotted else "section"
+        return SettingsError(
+            f"{self._where(dotted)}: {dotted} is not a {kind} that llm-tui knows.",
+            f"Did you mean {near}? `llm-tui init DIR` writes a file with every {kind} explained.",
+        )
+
+    def _error(self, dotted: str, value: Any, expected: str, remedy: str) -> SettingsError:
+        shown = repr(value) if len(repr(value)) <= 80 else repr(value)[:77] + "..."
+        return SettingsError(f"{self._where(dotted)}: {dotted} = {shown} is not {expected}.", remedy)
+
+    def _where(self, dotted: str) -> str:
+        if dotted in self._overridden:
+            return "--set"
+        line = find_line(self._lines, dotted)
+        return f"{self._file}:{line}" if line else self._file
+
+
+def find_line(lines: Sequence[str], dotted: str) -> int | None:
+    """The line, from 1, on which a dotted key or a section is set; None where it cannot be told."""
+    section, _, key = dotted.rpartition(".")
+    current = ""
+    for number, line in enumerate(lines, start=1):
+        header = re.match(r"\s*\[\[?\s*([\w.\"-]+)\s*\]?\]", line)
+        if header:
+            current = header.group(1)
+            if not section and current.split(".")[0] == key:
+                return number
+            continue
+        assigned = re.match(r"\s*([\w.\"-]+)\s*=", line)
+        if assigned and f"{current}.{assigned.group(1)}".strip(".") == dotted:
+            return number
+        if assigned and not section and assigned.group(1) == key and not current:
+            return number
+    return None
+
+
+def _override_value(raw: str) -> Any:
+    """A value as TOML reads it; what is not TOML is text, so that quotes need no escaping in a shell."""
+    try:
+        return tomllib.loads(f"value = {raw}")["value"]
+    except tomllib.TOMLDecodeError:
+        return raw
+
+
+def describe(kind: Any) -> str:
+    """What values a type takes, in words: "a whole number from 1 to 200", "one of muon, adamw"."""
+    return _describe(types.type_info(kind))
+
+
+def _describe(info: types.Type) -> str:
+    match info:
+        case types.Metadata():
+            return _describe(info.type)
+        case types.UnionType():
+            return " or ".join(_describe(part) for part in info.types if not isinstance(part, types.NoneType))
+        case types.LiteralType():
+            quoted = ", ".join(f'"{value}"' for value in info.values)
+            return quoted if len(info.values) == 1 else f"one of {quoted}"
+        case types.IntType():
+            return f"a whole number{_range(info)}"
+        case types.FloatType():
+            return f"a number{_range(info)}"
+        case types.BoolType():
+            return "true or false"
+        case types.StrType():
+            return (
+                "three capital letters in quotes" if info.pattern == CURRENCY_PATTERN else "a text in quotes"
+            )
+        case types.ListType(item_type=types.StructType()):
+            return "tables"
+        case types.ListType():
+            return "a list of texts"
+        case _:
+            return "a table"
+
+
+def _range(info: types.IntType | types.FloatType) -> str:
+    low = (
+        f" above {info.gt:g}" if info.gt is not None else f" from {info.ge:,g}" if info.ge is not None else ""
+    )
+    return low + (f" to {info.le:,.15g}" if info.le is not None else "")
+
+
+# --- writing --------------------------------------------------------------------------------------------------
+
+
+def template() -> str:
+    """The documented settings.toml that `llm-tui init` writes: every key with its default, range and reason."""
+    parts = [
+        "# llm-tui: what is trained, on what, how, and what it may cost.\n"
+        "# Every key may be left out; it then has the value shown here.\n"
+    ]
+    for section in msgspec.structs.fields(Settings):
+        parts.append("\n".join(_section_lines(section.name, section.type)))
+    return "\n".join(parts) + "\n"
+
+
+def _section_lines(name: str, kind: Any) -> Iterator[str]:
+    yield f"\n[{name}]  # {inspect.cleandoc(kind.__doc__).splitlines()[0]}"
+    for field in msgspec.structs.fields(kind):
+        info = types.type_info(field.type)
+        comment = _description(info)
+        default = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
+        expected = _describe(info)
+        for line in _wrapped(f"{comment} ({expected})"):
+            yield f"# {line}"
+        if field.name == "offers":
+            yield '# [[cloud.offers]]\n# name = "a friend\'s server"\n# gpu = "NVIDIA T4"\n# usd_per_hour = 0.5'
+        elif default is None:
+            yield f"# {field.name} ="
+        else:
+            yield f"{field.name} = {_toml(default)}"
+
+
+def _description(info: types.Type) -> str:
+    if isinstance(info, types.Metadata):
+        schema = info.extra_json_schema or {}
+        return str(schema.get("description", "")) or _description(info.type)
+    if isinstance(info, types.UnionType):
+        return next((text for text in map(_description, info.types) if text), "")
+    return ""
+
+
+def _wrapped(text: str, width: int = 108) -> list[str]:
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+
+
+def _toml(value: Any) -> str:
+    import tomli_w
+
+    return (
+        tomli_w.dumps({"value": value})
+        .removeprefix("value = ")
+        .strip()
+        .replace("[\n    ", "[")
+        .replace("\n    ", " ")
+        .replace(",\n]", "]")
+    )
+
+
+def write_template(folder: Path) -> Path:
+    """Write a documented settings.toml into `folder`, making the folder; never overwrites.
+
+    Raises: SettingsError where there is one already, or the folder cannot be written.
+    """
+    path = folder / FILE_NAME
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if path.exists() or path.is_symlink():
+            raise SettingsError(
+                f"{path} is there already; it was left as it is.", "Edit it, or choose another folder."
+            )
+        atomic.write_text(path, template(), mode=0o644)
+    except OSError as error:
+        raise SettingsError(
+            f"{path} cannot be written: {error}", "Choose a folder that you may write to."
+        ) from error
+    return path
+
+
+def freeze(settings: Settings, path: Path) -> None:
+    """Write settings as they are in force, for the run's folder; defaults included, comments not."""
+    import tomli_w
+
+    atomic.write_text(path, tomli_w.dumps(_without_none(msgspec.to_builtins(settings))))
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(inner) for key, inner in value.items() if inner is not None}
+    return value
