@@ -1,0 +1,1 @@
+"""The windows of llm-tui: a Textual app and a command line, formatting only."""

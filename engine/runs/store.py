@@ -180,6 +180,20 @@ class RunStore:
         name = next(table.name for table in TABLES if table.record is record)
         return int(self._database.query(f"SELECT count(*) FROM {name}")[0][0])
 
+    def num_states(self) -> int:
+        """How many states the run has been in."""
+        return self.num_rows(StateRow)
+
+    def events(self, after: int = 0) -> list[tuple[int, EventRow]]:
+        """Events with their row number, those after `after`, oldest first."""
+        numbers = self._database.query("SELECT rowid FROM event WHERE rowid > ? ORDER BY rowid", (after,))
+        rows = self.rows(EventRow, "WHERE rowid > ? ORDER BY rowid LIMIT ?", (after, len(numbers)))
+        return [(number, row) for (number,), row in zip(numbers, rows, strict=True)]
+
+    def total_gap_s(self) -> float:
+        """Seconds, over all segments, for which the energy is not known."""
+        return float(self._database.query("SELECT coalesce(sum(gap_s), 0) FROM energy")[0][0])
+
     def train_losses(self, num_points: int) -> list[LossPoint]:
         """The training loss in at most about `num_points` points, each the mean of an equal stretch of steps."""
         last = self.newest(StepRow, "step")

@@ -1,0 +1,55 @@
+# llm-tui: `make run` opens the app, `make test` runs the tests. Both need Python 3.11+ and make, nothing else.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check lint format types contracts bench clean
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/.installed ## set up on the first call, then open the app (plain lines where there is no terminal)
+	@$(BIN)/llm-tui $(ARGS)
+
+test: $(VENV)/.installed-dev ## set up on the first call, then run the tests
+	@$(BIN)/python -m pytest -n 2 $(ARGS)
+
+check: $(VENV)/.installed-dev lint types contracts ## what CI runs: lint, types, import contracts, tests
+	@$(MAKE) --no-print-directory test
+
+lint: $(VENV)/.installed-dev
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+format: $(VENV)/.installed-dev ## format the code and sort its imports
+	@$(BIN)/ruff check --fix-only --quiet . ; $(BIN)/ruff format .
+
+types: $(VENV)/.installed-dev
+	@$(BIN)/mypy
+
+contracts: $(VENV)/.installed-dev
+	@$(BIN)/lint-imports
+
+bench: $(VENV)/.installed-dev ## measure what the README's figures say, on this machine
+	@$(BIN)/python -m bench $(ARGS)
+
+clean: ## remove the environment and what tools left behind; never runs or ledgers
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'llm-tui needs Python 3.11 or newer; name one with: make run PYTHON=python3.11' >&2; exit 2; }
+	@echo 'Setting up $(VENV) (once; the first call downloads torch) ...' >&2
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo 'Python came without venv. On Debian and Ubuntu: apt install python3-venv' >&2; exit 2; }
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.created pyproject.toml
+	@$(PIP) install -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.created pyproject.toml
+	@$(PIP) install -e '.[dev]'
+	@touch $@ $(VENV)/.installed

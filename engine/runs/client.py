@@ -1,0 +1,323 @@
+"""The client: everything that a viewer or the command line may ask of a workspace.
+
+No call here holds a lock that a run needs, and none imports torch, pynvml or numpy into the caller.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from engine import __version__, settings_file
+from engine.errors import BlockedError, EngineError, RunFailedError, StoreError
+from engine.ledger.book import LedgerBook
+from engine.process import module_argv
+from engine.records import (
+    AcknowledgementRow,
+    Check,
+    Device,
+    EventRow,
+    LedgerEntry,
+    RunPlan,
+    RunSnapshot,
+    RunState,
+    RunSummary,
+    Status,
+)
+from engine.runs import folder as folders
+from engine.runs.books import report
+from engine.runs.folder import RunFolder
+from engine.runs.launch import launch
+from engine.runs.view import read_snapshot, read_status, read_summary
+from engine.settings import Settings
+
+START_PATIENCE_S = 60.0
+"""How long a supervisor may take to come up and to repeat the checks."""
+
+
+class Workspace:
+    """One folder with a settings.toml: its settings, its runs, its books."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.expanduser().resolve()
+
+    # --- settings ---------------------------------------------------------------------------------------------
+
+    @property
+    def settings_path(self) -> Path:
+        """settings.toml."""
+        return self.folder / settings_file.FILE_NAME
+
+    def has_settings(self) -> bool:
+        """Whether there is a settings.toml."""
+        return self.settings_path.exists()
+
+    def init(self) -> Path:
+        """Write a documented settings.toml. Raises: SettingsError where there is one."""
+        return settings_file.write_template(self.folder)
+
+    def settings(self, overrides: Sequence[str] = ()) -> Settings:
+        """The settings in force. Raises: SettingsError."""
+        return settings_file.load(self.settings_path, overrides)
+
+    # --- before a run -----------------------------------------------------------------------------------------
+
+    def check_argv(
+        self, *, overrides: Sequence[str] = (), waivers: Mapping[str, str] | None = None
+    ) -> list[str]:
+        """A command whose process prints one `Check` as JSON a line, as each verdict is known, and ends."""
+        return [
+            *module_argv("engine.preflight", str(self.folder)),
+            *(f"--set={override}" for override in overrides),
+            *(f"--waive={check}={reason}" for check, reason in (waivers or {}).items()),
+        ]
+
+    def checks(
+        self, *, overrides: Sequence[str] = (), waivers: Mapping[str, str] | None = None
+    ) -> Iterator[Check]:
+        """Run the preflight, each verdict as it is known.
+
+        Raises: SettingsError; RunFailedError where the preflight itself dies.
+        """
+        self._refuse_unknown_waivers(waivers)
+        command = self.check_argv(overrides=overrides, waivers=waivers)
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                yield msgspec.json.decode(line, type=Check)
+        if process.returncode:
+            raise RunFailedError(
+                f"The preflight ended with exit code {process.returncode}.", "Run `llm-tui check`."
+            )
+
+    @staticmethod
+    def _refuse_unknown_waivers(waivers: Mapping[str, str] | None) -> None:
+        from engine.preflight.run import refuse_unknown_waivers
+
+        refuse_unknown_waivers(waivers or {})
+
+    def plan(self, overrides: Sequence[str] = ()) -> tuple[Settings, RunPlan]:
+        """What a run would be, with everything `auto` resolved. Raises: SettingsError."""
+        from engine.plan import make_plan
+
+        settings = self.settings(overrides)
+        return settings, make_plan(settings, self.device(overrides))
+
+    def device(self, overrides: Sequence[str] = ()) -> Device:
+        """What a run would train on; a process of its own asks the driver, which may hang or crash.
+
+        Raises: RunFailedError where that process dies or takes over 30 s.
+        """
+        command = [*module_argv("engine.preflight", str(self.folder), "--device")]
+        command += [f"--set={override}" for override in overrides]
+        try:
+            found = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=True
+            )
+            return msgspec.json.decode(found.stdout, type=Device)
+        except (subprocess.SubprocessError, msgspec.DecodeError) as error:
+            detail = getattr(error, "stderr", b"") or b""
+            raise RunFailedError(
+                f"Which device there is cannot be told: {detail.decode('utf-8', 'replace').strip() or error}",
+                "If the driver hangs, restart it; CUDA_VISIBLE_DEVICES= (empty) trains on the CPU.",
+            ) from error
+
+    # --- runs -------------------------------------------------------------------------------------------------
+
+    def start(self, *, overrides: Sequence[str] = (), waivers: Mapping[str, str] | None = None) -> str:
+        """Start a run; the answer is its id, once its supervisor has found every check clear.
+
+        Raises: SettingsError; BlockedError naming each check that blocks, with its remedy; RunFailedError.
+        """
+        self._refuse_unknown_waivers(waivers)
+        settings, plan = self.plan(overrides)
+        folder = folders.create(self.folder, settings, plan, dict(waivers or {}), __version__)
+        try:
+            self._launch(folder)
+        except EngineError:
+            folders.discard(folder)
+            raise
+        return folder.id
+
+    def _launch(self, folder: RunFolder) -> None:
+        """Start a supervisor and wait until it lets the run begin."""
+        store = folder.open(read_only=False)
+        try:
+            store.set_meta(checks=None)
+            num_states = store.num_states()
+            launch(folder)
+            deadline = time.monotonic() + START_PATIENCE_S
+            while True:
+                checks = store.meta("checks", list[Check] | None)
+                state = store.state()
+                has_ended = (
+                    state is not None and RunState(state.state).is_over and store.num_states() > num_states
+                )
+                if checks is not None and not any(check.blocking for check in checks):
+                    return
+                if has_ended and state is not None:
+                    self._wait_until_unsupervised(folder)
+                    raise BlockedError(state.reason) if checks else RunFailedError(state.reason)
+                if time.monotonic() > deadline:
+                    raise RunFailedError(
+                        f"The supervisor of {folder.id} gave no sign for {START_PATIENCE_S:.0f} s.",
+                        f"Read {folder.log_path}.",
+                    )
+                time.sleep(0.05)
+        finally:
+            store.close()
+
+    @staticmethod
+    def _wait_until_unsupervised(folder: RunFolder, timeout_s: float = 10.0) -> None:
+        deadline = time.monotonic() + timeout_s
+        while folder.is_supervised and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+    def find(self, run: str | None = None) -> str:
+        """The id of the run with this id or unique prefix; None is the newest. Raises: EngineError."""
+        return folders.find(self.folder, run).id
+
+    def folder_of(self, run_id: str) -> RunFolder:
+        """Where a run lies. Raises: EngineError."""
+        return folders.find(self.folder, run_id)
+
+    def runs(self) -> list[RunSummary]:
+        """Every run that can be read, newest first."""
+        found = []
+        for folder in folders.all_runs(self.folder):
+            try:
+                found.append(read_summary(folder))
+            except EngineError:
+                continue
+        return found
+
+    def damaged_runs(self) -> list[str]:
+        """What is wrong with each run that cannot be read, in sentences."""
+        found = []
+        for folder in folders.all_runs(self.folder):
+            try:
+                read_status(folder)
+            except EngineError as error:
+                found.append(f"{folder.id}: {error}")
+        return found
+
+    def status(self, run_id: str) -> Status:
+        """One run's state. Raises: EngineError."""
+        return read_status(self.folder_of(run_id))
+
+    def snapshot(self, run_id: str, *, num_points: int = 400, num_buckets: int = 120) -> RunSnapshot:
+        """All that the run screen shows. Raises: EngineError."""
+        return read_snapshot(self.folder_of(run_id), num_points, num_buckets)
+
+    def events(self, run_id: str, after: int = 0) -> list[tuple[int, EventRow]]:
+        """Events with their row number, those after `after`, oldest first. Raises: EngineError."""
+        store = self.folder_of(run_id).open()
+        try:
+            return store.events(after)
+        finally:
+            store.close()
+
+    def command(
+        self, run_id: str, verb: str, *, timeout_s: float = 120.0, via: str = "the app"
+    ) -> AcknowledgementRow:
+        """Ask something of a run and wait for its answer: pause, resume, checkpoint or stop.
+
+        Raises: RunFailedError where nobody is there to answer, or no answer came in time.
+        """
+        folder = self.folder_of(run_id)
+        status = read_status(folder)
+        if not folder.is_supervised:
+            raise RunFailedError(
+                f"Run {folder.id} is {status.state}: there is nothing to {verb}.",
+                f"`llm-tui resume {folder.id}` goes on with it." if status.state != RunState.FINISHED else "",
+            )
+        store = folder.open(read_only=False)
+        try:
+            command_id = store.post_command(verb, f"{_who()} ({via})")
+            deadline = time.monotonic() + timeout_s
+            while time.monotonic() < deadline:
+                answer = store.acknowledgement(command_id)
+                if answer:
+                    return answer
+                if not folder.is_supervised and not store.acknowledgement(command_id):
+                    raise RunFailedError(
+                        f"The supervisor of {folder.id} went away before it answered.", "Try again."
+                    )
+                time.sleep(0.05)
+        finally:
+            store.close()
+        raise RunFailedError(
+            f"Run {folder.id} did not answer within {timeout_s:.0f} s.", "It may still; look again."
+        )
+
+    def resume(self, run_id: str, *, via: str = "the app") -> str:
+        """Go on with a run: a paused one at once, one that was stopped or lost under a new supervisor.
+
+        The answer is what was done, in a sentence. Raises: EngineError where there is nothing to resume.
+        """
+        folder = self.folder_of(run_id)
+        status = read_status(folder)
+        if folder.is_supervised:
+            answer = self.command(folder.id, "resume", via=via)
+            if not answer.is_done:
+                raise RunFailedError(answer.message)
+            return answer.message
+        if status.state is RunState.FINISHED:
+            raise RunFailedError(f"Run {folder.id} is finished.", "`llm-tui run` starts another one.")
+        self._launch(folder)
+        return f"Run {folder.id} goes on from its newest checkpoint."
+
+    # --- books ------------------------------------------------------------------------------------------------
+
+    def ledger(self) -> list[LedgerEntry]:
+        """What every run cost, newest entry of each. Raises: StoreError where the ledger is damaged."""
+        return LedgerBook(self.folder).entries()
+
+    def report(self) -> Path:
+        """Rewrite the generated part of TRAINING.md. Raises: EngineError."""
+        return report(self.folder)
+
+    # --- the model --------------------------------------------------------------------------------------------
+
+    def generate_argv(
+        self, run_id: str, prompt: str, *, max_tokens: int, temperature: float, seed: int
+    ) -> list[str]:
+        """A command whose process streams a text of the run's model to its stdout.
+
+        Raises: EngineError where the run has neither a model nor a checkpoint.
+        """
+        folder = self.folder_of(run_id)
+        if not folder.model.is_dir() and not (
+            folder.checkpoints.is_dir() and any(folder.checkpoints.glob("step-*"))
+        ):
+            raise StoreError(f"Run {folder.id} has no checkpoint yet.", "Wait for its first one.")
+        return module_argv(
+            "engine.train",
+            "generate",
+            str(folder.path),
+            f"--prompt={prompt}",
+            f"--max-tokens={max_tokens}",
+            f"--temperature={temperature}",
+            f"--seed={seed}",
+        )
+
+
+def _who() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+def to_json(record: msgspec.Struct | list[msgspec.Struct] | dict[str, object]) -> str:
+    """A record as one JSON document, indented."""
+    return json.dumps(msgspec.to_builtins(record), indent=2, ensure_ascii=False)

@@ -1,0 +1,168 @@
+"""The folder of one run: what lies where, and how runs are named and found."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import time
+from pathlib import Path
+
+import msgspec
+
+from engine.errors import EngineError, StoreError
+from engine.records import RunPlan
+from engine.runs.lock import holder
+from engine.runs.store import RunStore
+from engine.settings import Settings
+from engine.settings_file import load
+
+
+class RunFolder:
+    """Paths of one run; nothing is read or made by asking for them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def id(self) -> str:
+        """The run's id: the folder's name."""
+        return self.path.name
+
+    @property
+    def workspace(self) -> Path:
+        """The workspace that the run belongs to."""
+        return self.path.parent.parent
+
+    @property
+    def store_path(self) -> Path:
+        """run.db."""
+        return self.path / "run.db"
+
+    @property
+    def settings_path(self) -> Path:
+        """The frozen settings."""
+        return self.path / "settings.toml"
+
+    @property
+    def corpus_path(self) -> Path:
+        """What the corpus process leaves for the trainer."""
+        return self.path / "corpus.json"
+
+    @property
+    def log_path(self) -> Path:
+        """Output of the supervisor and its children."""
+        return self.path / "log"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        """Folder of the finished model; absent until the run has finished."""
+        return self.path / "model"
+
+    @property
+    def supervisor_lock(self) -> Path:
+        """Held by the supervisor for its life."""
+        return self.path / "supervisor.lock"
+
+    @property
+    def trainer_lock(self) -> Path:
+        """Held by the trainer for its life."""
+        return self.path / "trainer.lock"
+
+    @property
+    def is_supervised(self) -> bool:
+        """Whether a supervisor is alive."""
+        return holder(self.supervisor_lock) is not None
+
+    def settings(self) -> Settings:
+        """The frozen settings. Raises: SettingsError."""
+        return load(self.settings_path)
+
+    def open(self, *, read_only: bool = True, busy_ms: int = 2000) -> RunStore:
+        """A connection to run.db. Raises: StoreError."""
+        return RunStore(self.store_path, read_only=read_only, busy_ms=busy_ms)
+
+    def storage_bytes(self) -> int:
+        """Bytes of every file below the folder."""
+        return sum(
+            path.stat().st_size for path in self.path.rglob("*") if path.is_file() and not path.is_symlink()
+        )
+
+
+def runs_folder(workspace: Path) -> Path:
+    """Where a workspace keeps its runs."""
+    return workspace / "runs"
+
+
+def create(
+    workspace: Path, settings: Settings, plan: RunPlan, waivers: dict[str, str], version: str
+) -> RunFolder:
+    """Make the folder of a new run with its frozen settings and its plan.
+
+    Raises: StoreError where it cannot be written.
+    """
+    from engine.settings_file import freeze
+
+    run_id = f"{time.strftime('%m%d-%H%M%S')}-{plan.preset}-{secrets.token_hex(2)}"
+    folder = RunFolder(runs_folder(workspace) / run_id)
+    try:
+        folder.path.mkdir(mode=0o700, parents=True)
+        resolved = msgspec.structs.replace(settings.model, preset=plan.preset)
+        freeze(msgspec.structs.replace(settings, model=resolved), folder.settings_path)
+    except OSError as error:
+        raise StoreError(f"{folder.path} cannot be made: {error}", "Make the workspace writable.") from error
+    store = folder.open(read_only=False)
+    try:
+        store.set_meta(
+            id=run_id,
+            created_at=time.time(),
+            plan=plan,
+            workspace=str(workspace),
+            waivers=waivers,
+            version=version,
+        )
+    finally:
+        store.close()
+    return folder
+
+
+def discard(folder: RunFolder) -> None:
+    """Delete a run's folder: for one that was refused before it began."""
+    shutil.rmtree(folder.path, ignore_errors=True)
+
+
+def all_runs(workspace: Path) -> list[RunFolder]:
+    """Every run of a workspace, newest first."""
+    parent = runs_folder(workspace)
+    if not parent.is_dir():
+        return []
+    found = [RunFolder(path) for path in parent.iterdir() if (path / "run.db").is_file()]
+    return sorted(
+        found, key=lambda folder: (folder.settings_path.stat().st_mtime_ns, folder.id), reverse=True
+    )
+
+
+def find(workspace: Path, run: str | None) -> RunFolder:
+    """The run with this id or unique prefix; None is the newest.
+
+    Raises: EngineError where there is none, or more than one.
+    """
+    runs = all_runs(workspace)
+    if not runs:
+        raise EngineError(f"There is no run in {workspace}.", "`llm-tui run` starts one.")
+    if run is None:
+        return runs[0]
+    exact = [folder for folder in runs if folder.id == run]
+    matching = exact or [folder for folder in runs if folder.id.startswith(run)]
+    if len(matching) == 1:
+        return matching[0]
+    names = ", ".join(folder.id for folder in (matching or runs)[:8])
+    if matching:
+        raise EngineError(
+            f"{run!r} is the beginning of {len(matching)} runs: {names}.", "Give more of the id."
+        )
+    raise EngineError(f"There is no run {run!r} in {workspace}.", f"The runs there are: {names}.")

@@ -1,0 +1,81 @@
+"""How a supervisor is set free from the terminal that started it.
+
+Everywhere: a session of its own and a double fork, no terminal, stdin on /dev/null, output to the run's log.
+Where the user lingers: in a transient systemd scope of the user manager besides, which then outlives every login.
+Without lingering the user manager ends with the last login and would take a scope of its own along, so that the
+plain way is the safer one there. Source: logind.conf(5), loginctl(1), systemd-run(1).
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import msgspec
+
+from engine.errors import RunFailedError
+from engine.process import module_argv
+from engine.runs.folder import RunFolder
+
+LINGER = Path("/var/lib/systemd/linger")
+"""One file a user who lingers."""
+
+
+class LaunchMethod(msgspec.Struct, frozen=True):
+    """How a run will be detached on this machine."""
+
+    name: str
+    """"systemd-scope" or "double-detach"."""
+    evidence: str
+
+
+def launch_method() -> LaunchMethod:
+    """What is to be had here: a user scope where the user lingers, else a plain double detach."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if not shutil.which("systemd-run") or not runtime or not (Path(runtime) / "systemd" / "private").exists():
+        return LaunchMethod("double-detach", "no systemd user manager answers here")
+    if not (LINGER / getpass.getuser()).exists():
+        return LaunchMethod("double-detach", "the user does not linger")
+    return LaunchMethod("systemd-scope", "the user lingers, so the user manager outlives every login")
+
+
+def launch(folder: RunFolder) -> None:
+    """Start the supervisor of a run, detached.
+
+    Raises: RunFailedError where not even the plain way works.
+    """
+    command = module_argv("engine.runs", str(folder.path))
+    if launch_method().name == "systemd-scope":
+        scope = ["systemd-run", "--user", "--scope", "--quiet", "--collect", f"--unit=llm-tui-{folder.id}"]
+        if _start([*scope, *command], folder) == 0:
+            return
+    if _start(command, folder) != 0:
+        raise RunFailedError("The run's supervisor did not start.", f"Read {folder.log_path}.")
+
+
+def _start(command: list[str], folder: RunFolder) -> int:
+    """Run the command, which forks itself away at once; its exit code."""
+    with folder.log_path.open("ab") as log:
+        folder.log_path.chmod(0o600)
+        return subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd=folder.workspace,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            check=False,
+        ).returncode
+
+
+def detach() -> None:
+    """Fork the calling process away from its parent; only the child returns.
+
+    The parent leads a session already (`start_new_session`), so the child can never get a terminal again.
+    """
+    if os.fork() > 0:
+        os._exit(0)

@@ -1,0 +1,313 @@
+"""The supervisor: one detached process that brings a run from its preflight to its entry in the ledger.
+
+It holds the run's lock and the device's lock, checks again what blocks, prepares the corpus, keeps a trainer
+alive, samples the sensors, answers what no trainer can answer, and closes the books. It imports no torch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from engine import __version__
+from engine.preflight.run import collect
+from engine.process import module_argv
+from engine.records import (
+    AttemptRow,
+    Check,
+    CheckpointRow,
+    CommandRow,
+    EventRow,
+    HeartbeatRow,
+    RunPlan,
+    RunState,
+)
+from engine.runs.books import close_books
+from engine.runs.child import Child, how_it_ended
+from engine.runs.folder import RunFolder
+from engine.runs.lock import Lock, device_lock_path, holder
+from engine.runs.watch import Watch, event
+
+TRAINER_FINISHED, TRAINER_STOPPED, TRAINER_ORPHANED, TRAINER_REFUSED = 0, 10, 11, 2
+"""Exit codes of the trainer; any other is a crash."""
+MAX_SILENCE_S = 120.0
+"""A trainer that gives no sign of life for this long is frozen: it is killed and started again."""
+STOP_PATIENCE_S = 90.0
+"""How long a trainer may take to save and leave after a stop was asked for."""
+MAX_BACK_OFF_S = 60.0
+POLL_S = 0.2
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """How the run ended, or this life of it."""
+
+    state: RunState
+    reason: str = ""
+    is_refused: bool = False
+    """Whether the preflight blocked it: nothing was spent, so nothing is booked."""
+
+
+class Supervisor:
+    """The life of one run under one supervisor; `run` is the whole of it."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self._store = folder.open(read_only=False)
+        self._settings = folder.settings()
+        self._plan = self._store.meta("plan", RunPlan)
+        self._waivers = self._store.meta("waivers", dict[str, str])
+        self._device_lock = Lock(device_lock_path(self._plan.device.identity))
+        self._watch = Watch(self._store, self._settings, folder.path, os.getpid())
+        self._child: Child | None = None
+        self._is_training = False
+        self._stop: Outcome | None = None
+        self._stop_asked_at: float | None = None
+
+    async def run(self) -> Outcome:
+        """Go from the preflight to the end of the run; the state in the store says how it ended."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, signal.Signals(number))
+        self._store.set_state(RunState.PREPARING)
+        watching = asyncio.create_task(self._watch.run())
+        answering = asyncio.create_task(self._answer_commands())
+        try:
+            outcome = await self._course()
+        finally:
+            for task in (answering, watching):
+                task.cancel()
+            await asyncio.gather(answering, watching, return_exceptions=True)
+        self._close(outcome)
+        return outcome
+
+    async def _course(self) -> Outcome:
+        for stage in (self._preflight, self._prepare, self._train):
+            outcome = await stage()
+            if outcome is not None:
+                return outcome
+        raise AssertionError("the last stage always has an outcome")
+
+    # --- stages -----------------------------------------------------------------------------------------------
+
+    async def _preflight(self) -> Outcome | None:
+        """Check again, now: what was clear a minute ago may not be."""
+        self._watch.phase = "checking"
+        self._device_lock.acquire(str(self._folder.path))
+        checks = await collect(
+            self._folder.workspace, self._folder.settings_path, self._folder.path, self._waivers
+        )
+        self._store.set_meta(checks=checks)
+        blocking = [check for check in checks if check.blocking]
+        for check in checks:
+            if check.status == "waived":
+                text = f"{check.title} was waived: {self._waivers.get(check.id, '')}"
+                self._store.put(event("warning", "waived", text, check=check.id))
+        if self._stop:
+            return self._stop
+        return Outcome(RunState.FAILED, blocked_reason(blocking), is_refused=True) if blocking else None
+
+    async def _prepare(self) -> Outcome | None:
+        """Tokenize the corpus, or find it tokenized."""
+        self._watch.phase = "reading the corpus"
+        for is_last in (False, True):
+            exit_code = await self._run_child(module_argv("engine.corpus", str(self._folder.path)))
+            if self._stop:
+                return self._stop
+            if exit_code == 0:
+                return None
+            if exit_code == TRAINER_REFUSED or is_last:
+                break
+            self._store.put(
+                event("warning", "corpus-died", f"Preparing the corpus ended with {how_it_ended(exit_code)}.")
+            )
+        return Outcome(
+            RunState.FAILED, self._newest_error("corpus") or f"The corpus: {how_it_ended(exit_code)}."
+        )
+
+    async def _train(self) -> Outcome:
+        """Keep a trainer alive until it finished, stopped, or gave up too often."""
+        failures, newest_step = 0, self._checkpoint_step()
+        while True:
+            await self._wait_for_former_trainer()
+            if self._stop:
+                return self._stop
+            exit_code = await self._attempt()
+            outcome = self._outcome_of(exit_code)
+            if outcome:
+                return outcome
+            failures = 1 if self._checkpoint_step() > newest_step else failures + 1
+            newest_step = self._checkpoint_step()
+            what = f"The trainer ended with {how_it_ended(exit_code)}"
+            if failures > self._settings.training.max_restarts:
+                return Outcome(
+                    RunState.FAILED, f"{what}, {failures} times in a row without a new checkpoint."
+                )
+            back_off_s = min(MAX_BACK_OFF_S, 2.0 ** (failures - 1))
+            text = f"{what}; starting it again from step {newest_step} in {back_off_s:.0f} s."
+            self._store.put(event("warning", "restart", text, exit_code=exit_code, step=newest_step))
+            self._watch.phase = "waiting to restart"
+            await self._sleep_unless_stopped(back_off_s)
+
+    async def _attempt(self) -> int:
+        """One start of the trainer to its end; the exit code."""
+        number = self._store.num_rows(AttemptRow) + 1
+        self._watch.phase = "training"
+        row = AttemptRow(attempt=number, at=time.time(), pid=0, from_step=self._checkpoint_step())
+
+        def started(pid: int) -> None:
+            self._store.put(msgspec.structs.replace(row, pid=pid))
+            self._is_training = self._watch.guards = True
+
+        try:
+            exit_code = await self._run_child(
+                module_argv("engine.train", "run", str(self._folder.path)), started, watch_silence=True
+            )
+        finally:
+            self._is_training = self._watch.guards = False
+        pid = self._child.pid if self._child else 0
+        ended = msgspec.structs.replace(row, pid=pid, ended_at=time.time(), outcome=how_it_ended(exit_code))
+        self._store.put(ended)
+        return exit_code
+
+    def _outcome_of(self, exit_code: int) -> Outcome | None:
+        """What an exit code of the trainer means for the run; None: it crashed."""
+        if exit_code == TRAINER_FINISHED:
+            return Outcome(RunState.FINISHED)
+        if self._stop:
+            return self._stop
+        if exit_code == TRAINER_STOPPED:
+            return Outcome(RunState.STOPPED, self._stop_reason())
+        if exit_code == TRAINER_REFUSED:
+            return Outcome(RunState.FAILED, self._newest_error("trainer") or "The trainer refused to start.")
+        return None
+
+    async def _run_child(
+        self, command: list[str], started: Callable[[int], None] | None = None, *, watch_silence: bool = False
+    ) -> int:
+        self._child = await Child.start(command, self._folder.log_path)
+        if started:
+            started(self._child.pid)
+        waiting = asyncio.create_task(self._child.wait())
+        heard, heard_at = None, time.monotonic()
+        while not waiting.done():
+            await asyncio.wait({waiting}, timeout=1.0)
+            if not watch_silence:
+                continue
+            newest = self._store.heartbeat("trainer")
+            if newest and newest.at != heard:
+                heard, heard_at = newest.at, time.monotonic()
+            if time.monotonic() - heard_at > MAX_SILENCE_S:
+                self._store.put(
+                    event("error", "frozen", f"The trainer was silent for {MAX_SILENCE_S:.0f} s: killed.")
+                )
+                self._child.send(signal.SIGKILL)
+                heard_at = time.monotonic()
+        return waiting.result()
+
+    async def _wait_for_former_trainer(self) -> None:
+        """A trainer whose supervisor was killed saves and leaves by itself; one that does not is killed."""
+        deadline = time.monotonic() + MAX_SILENCE_S
+        while (text := holder(self._folder.trainer_lock)) is not None:
+            self._watch.phase = "waiting for the former trainer to save"
+            if time.monotonic() > deadline and text.strip().isdigit():
+                # Who holds the lock is alive, so its process id cannot have been given to another.
+                os.kill(int(text), signal.SIGKILL)
+            await asyncio.sleep(POLL_S)
+
+    async def _sleep_unless_stopped(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not self._stop and time.monotonic() < deadline:
+            await asyncio.sleep(POLL_S)
+
+    # --- commands ---------------------------------------------------------------------------------------------
+
+    async def _answer_commands(self) -> None:
+        """Answer what the trainer cannot: everything while there is none, and a stop that it does not heed."""
+        while True:
+            for command in self._store.open_commands():
+                await self._answer(command)
+            await asyncio.sleep(POLL_S)
+
+    async def _answer(self, command: CommandRow) -> None:
+        if command.verb == "stop":
+            self._stop_asked_at = self._stop_asked_at or time.monotonic()
+            is_late = time.monotonic() - self._stop_asked_at > STOP_PATIENCE_S
+            if not self._is_training or is_late:
+                self._stop = self._stop or Outcome(RunState.STOPPED, self._stop_reason())
+                if self._child and self._child.is_alive:
+                    await self._child.end()
+        elif not self._is_training:
+            message = f"The run is {self._watch.phase}: there is nothing to {command.verb} yet."
+            self._store.acknowledge(command.id, message, is_done=False)
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        self._stop = self._stop or Outcome(RunState.STOPPED, f"The system ended it ({number.name}).")
+        if self._child:
+            self._child.send(signal.SIGTERM)
+
+    def _stop_reason(self) -> str:
+        asked = [command for command in self._store.open_commands() if command.verb == "stop"]
+        who = asked[0].who if asked else "the trainer"
+        return who.removeprefix("supervisor: ") if who.startswith("supervisor: ") else f"Stopped by {who}."
+
+    # --- the end ----------------------------------------------------------------------------------------------
+
+    def _close(self, outcome: Outcome) -> None:
+        """Books first, then the state: who sees the run ended finds its entry."""
+        problems = [] if outcome.is_refused else close_books(self._folder, self._store, outcome.state)
+        for problem in problems:
+            self._store.put(event("warning", "books", problem))
+        self._store.put(
+            event("info", f"run-{outcome.state}", outcome.reason or f"The run is {outcome.state}.")
+        )
+        self._store.set_state(outcome.state, outcome.reason)
+        for command in self._store.open_commands():
+            is_done = command.verb == "stop"
+            message = f"The run is {outcome.state} at step {self._checkpoint_step()}."
+            self._store.acknowledge(command.id, message, is_done=is_done)
+        self._store.close()
+        self._device_lock.release()
+
+    def _checkpoint_step(self) -> int:
+        newest = self._store.newest(CheckpointRow, "step")
+        return newest.step if newest else 0
+
+    def _newest_error(self, source: str) -> str | None:
+        found = self._store.rows(
+            EventRow, "WHERE source = ? AND level = 'error' ORDER BY rowid DESC LIMIT 1", (source,)
+        )
+        return found[0].text if found else None
+
+
+def blocked_reason(blocking: list[Check]) -> str:
+    """What keeps a run from starting, a line a check, each with its remedy."""
+    return "\n".join(f"{check.id}: {check.evidence} {check.remedy}".strip() for check in blocking)
+
+
+def main(folder: RunFolder) -> int:
+    """Supervise the run in `folder`; the exit code is for nobody but the log.
+
+    The last stand: whatever goes wrong here is written into the run before the process ends.
+    """
+    lock = Lock(folder.supervisor_lock)
+    if not lock.acquire(str(os.getpid()), timeout_s=2.0):
+        return 0
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    store = folder.open(read_only=False)
+    store.put(HeartbeatRow(role="supervisor", pid=os.getpid(), at=time.time(), phase="starting"))
+    store.set_meta(supervisor_version=__version__)
+    try:
+        asyncio.run(Supervisor(folder).run())
+    except Exception as error:
+        store.put(event("error", "supervisor-died", f"{type(error).__name__}: {error}"))
+        store.set_state(RunState.FAILED, f"The supervisor failed: {type(error).__name__}: {error}")
+        raise
+    finally:
+        store.close()
+        lock.release()
+    return 0

@@ -1,0 +1,225 @@
+"""What a run's store tells a person: its status, the snapshot of the run screen, its line in the ledger."""
+
+from __future__ import annotations
+
+import time
+
+from engine.ledger.cost import cost_of, cost_view
+from engine.records import (
+    AttemptRow,
+    CheckpointRow,
+    EnergyRow,
+    EvaluationRow,
+    EventRow,
+    HeartbeatRow,
+    LossPoint,
+    ProgressRow,
+    RunPlan,
+    RunSnapshot,
+    RunState,
+    RunSummary,
+    SensorRow,
+    Series,
+    StateRow,
+    Status,
+    StepRow,
+    TextSampleRow,
+)
+from engine.runs.folder import RunFolder
+from engine.runs.store import RunStore
+from engine.settings import Settings
+
+STARTING_S = 30.0
+"""How long a new run may be without a supervisor before it counts as abandoned."""
+STALE_S = 10.0
+"""A supervisor that was silent for longer is shown as stale."""
+RATE_STEPS = 20
+"""Steps that the current speed is the mean of."""
+SHOWN_SENSORS = (
+    "gpu_celsius",
+    "gpu_watts",
+    "gpu_util_frac",
+    "cpu_celsius",
+    "cpu_watts",
+    "cpu_load_frac",
+    "machine_watts",
+    "memory_used_bytes",
+    "gpu_memory_used_bytes",
+)
+
+
+class _Reading:
+    """A run's store, read once: what several views need."""
+
+    def __init__(self, folder: RunFolder, store: RunStore) -> None:
+        self.folder = folder
+        self.store = store
+        self.plan = store.meta("plan", RunPlan)
+        self.settings: Settings = folder.settings()
+        self.created_at = store.meta("created_at", float)
+        self.step = store.newest(StepRow, "step")
+        self.evaluation = store.newest(EvaluationRow, "step")
+        self.energy = store.rows(EnergyRow, "ORDER BY segment")
+        self.supervisor = store.heartbeat("supervisor")
+        self.trainer = store.heartbeat("trainer")
+        self.num_attempts = store.num_rows(AttemptRow)
+        self.is_supervised = folder.is_supervised
+        written = store.state() or StateRow(at=self.created_at, state=RunState.PREPARING.value)
+        self.written_state = RunState(written.state)
+        self.reason = written.reason or None
+        self.is_abandoned = (
+            not self.is_supervised
+            and not self.written_state.is_over
+            and not (self.supervisor is None and time.time() - self.created_at < STARTING_S)
+        )
+
+    @property
+    def state(self) -> RunState:
+        return RunState.FAILED if self.is_abandoned else self.written_state
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        rows = self.store.rows(StepRow, f"ORDER BY step DESC LIMIT {RATE_STEPS}")
+        seconds = sum(self.plan.tokens_per_step / row.tokens_per_s for row in rows if row.tokens_per_s > 0)
+        return len(rows) * self.plan.tokens_per_step / seconds if seconds else None
+
+    def status(self) -> Status:
+        step, plan, state = self.step, self.plan, self.state
+        rate = self.tokens_per_s
+        tokens = step.tokens if step else None
+        left = plan.tokens_total - (tokens or 0)
+        is_moving = state is RunState.RUNNING and rate is not None
+        sensor = self.store.newest(SensorRow, "at") if not state.is_over else None
+        machine_j, gpu_j = (
+            known_sum([e.machine_j for e in self.energy]),
+            known_sum([e.gpu_j for e in self.energy]),
+        )
+        is_trainer_alive = self.is_supervised and state in (RunState.RUNNING, RunState.PAUSED)
+        return Status(
+            id=self.folder.id,
+            state=state,
+            step=step.step if step else None,
+            steps=plan.steps,
+            tokens=tokens,
+            tokens_total=plan.tokens_total,
+            loss=step.loss if step else None,
+            val_loss=self.evaluation.val_loss if self.evaluation else None,
+            val_bits_per_byte=self.evaluation.val_bits_per_byte if self.evaluation else None,
+            tokens_per_second=rate,
+            eta_s=left / rate if is_moving and rate else None,
+            elapsed_s=sum(row.elapsed_s for row in self.energy) if self.energy else None,
+            gpu_energy_j=gpu_j,
+            machine_energy_j=machine_j,
+            energy_source=weakest_source(self.energy),
+            cost=None if machine_j is None else cost_of(machine_j, self.settings.energy.price_per_kwh),
+            currency=self.settings.energy.currency,
+            gpu_celsius=sensor.gpu_celsius if sensor else None,
+            gpu_watts=sensor.gpu_watts if sensor else None,
+            micro_batch=step.micro_batch if step else plan.micro_batch,
+            grad_accum=step.grad_accum if step else plan.grad_accum,
+            restarts=max(0, self.num_attempts - 1),
+            supervisor_pid=self.supervisor.pid if self.supervisor and self.is_supervised else None,
+            trainer_pid=self.trainer.pid if self.trainer and is_trainer_alive else None,
+            reason=self._abandoned_reason() if self.is_abandoned else self.reason,
+        )
+
+    def _abandoned_reason(self) -> str:
+        newest = self.store.newest(CheckpointRow, "step")
+        at = f"step {newest.step}" if newest else "the beginning"
+        return f"Its supervisor is gone without a word; `llm-tui resume {self.folder.id}` goes on from {at}."
+
+    def snapshot(self, num_points: int, num_buckets: int) -> RunSnapshot:
+        store, status = self.store, self.status()
+        silent_s = None if self.supervisor is None else max(0.0, time.time() - self.supervisor.at)
+        is_silent = silent_s is not None and silent_s > STALE_S and not self.written_state.is_over
+        evaluations = store.rows(EvaluationRow, "ORDER BY step")
+        is_preparing = status.state is RunState.PREPARING
+        return RunSnapshot(
+            status=status,
+            plan=self.plan,
+            corpus=describe_source(self.settings),
+            phase=self._phase(),
+            is_stale=self.is_abandoned or is_silent,
+            silent_s=silent_s,
+            progress=store.newest(ProgressRow, "at") if is_preparing else None,
+            train_losses=tuple(store.train_losses(num_points)),
+            val_losses=tuple(LossPoint(tokens=e.tokens, loss=e.val_loss) for e in evaluations),
+            learning_rate=self.step.learning_rate if self.step else None,
+            grad_norm=self.step.grad_norm if self.step else None,
+            memory_bytes=self.step.memory_bytes if self.step else None,
+            sensors=self._sensors(num_buckets),
+            cost=cost_view(self.energy, self.settings.energy, self.plan, status),
+            text_sample=store.newest(TextSampleRow, "step"),
+            events=tuple(reversed(store.rows(EventRow, "ORDER BY rowid DESC LIMIT 50"))),
+            checkpoint=store.newest(CheckpointRow, "step"),
+            num_checkpoints=store.num_rows(CheckpointRow),
+        )
+
+    def _phase(self) -> str:
+        if self.state.is_over:
+            return self.state.value
+        newest = max((beat for beat in (self.supervisor, self.trainer) if beat), key=_beat_at, default=None)
+        if self.trainer and self.state in (RunState.RUNNING, RunState.PAUSED) and newest:
+            return self.trainer.phase if newest.at - self.trainer.at < STALE_S else newest.phase
+        return newest.phase if newest else "starting"
+
+    def _sensors(self, num_buckets: int) -> dict[str, Series]:
+        return {name: self.store.series(name, num_buckets) for name in SHOWN_SENSORS}
+
+
+def _beat_at(beat: HeartbeatRow) -> float:
+    return beat.at
+
+
+def known_sum(values: list[float | None]) -> float | None:
+    """The sum of what is known; None where nothing is."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def weakest_source(energy: list[EnergyRow]) -> str | None:
+    """Where the machine's energy comes from, the weakest of all segments; None where it is unknown."""
+    order = ("estimate", "partly measured", "battery")
+    found = {row.machine_source for row in energy if row.machine_source}
+    return next((source for source in order if source in found), next(iter(found), None))
+
+
+def describe_source(settings: Settings) -> str:
+    """The corpus as the settings name it."""
+    source = settings.corpus.source
+    return source if isinstance(source, str) else ", ".join(source)
+
+
+def read_status(folder: RunFolder) -> Status:
+    """One run's state. Raises: StoreError, SettingsError."""
+    store = folder.open()
+    try:
+        return _Reading(folder, store).status()
+    finally:
+        store.close()
+
+
+def read_snapshot(folder: RunFolder, num_points: int, num_buckets: int) -> RunSnapshot:
+    """Everything of the run screen. Raises: StoreError, SettingsError."""
+    store = folder.open()
+    try:
+        return _Reading(folder, store).snapshot(num_points, num_buckets)
+    finally:
+        store.close()
+
+
+def read_summary(folder: RunFolder) -> RunSummary:
+    """One line of the runs screen. Raises: StoreError, SettingsError."""
+    store = folder.open()
+    try:
+        reading = _Reading(folder, store)
+        return RunSummary(
+            id=folder.id,
+            created_at=reading.created_at,
+            preset=reading.plan.preset,
+            parameters=reading.plan.shape.parameters,
+            is_stale=reading.is_abandoned,
+            status=reading.status(),
+        )
+    finally:
+        store.close()

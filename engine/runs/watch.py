@@ -1,0 +1,134 @@
+"""The supervisor's eye: sensors and energy once a second into the store, and the limits that act.
+
+A command that a limit gives goes the same way as one that a person gives, so that the history shows who did what.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import msgspec
+
+from engine.ledger.cost import cost_of
+from engine.ledger.energy import EnergyMeter
+from engine.records import CommandRow, EnergyRow, EventRow, HeartbeatRow, SensorRow
+from engine.runs.store import RunStore
+from engine.settings import Settings
+from engine.telemetry.host import disk_free_bytes
+from engine.telemetry.sampler import Sampler
+
+GIB = 2**30
+
+
+def event(level: str, kind: str, text: str, **data: object) -> EventRow:
+    """An event of the supervisor, now."""
+    return EventRow(
+        at=time.time(),
+        level=level,
+        source="supervisor",
+        kind=kind,
+        text=text,
+        data=msgspec.json.encode(data).decode(),
+    )
+
+
+class Watch:
+    """Reads the sensors on its own beat, whatever the trainer does."""
+
+    def __init__(self, store: RunStore, settings: Settings, folder: Path, pid: int) -> None:
+        self._store = store
+        self._settings = settings
+        self._folder = folder
+        self._pid = pid
+        self.phase = "starting"
+        """What the run is doing, for the heartbeat."""
+        self.guards = False
+        """Whether the limits act: while a trainer is at work."""
+        self._former = store.rows(EnergyRow)
+        self._meter = EnergyMeter(len(self._former) + 1, interval_s=settings.telemetry.interval_s)
+        self._sampler = Sampler(settings.energy, interval_s=settings.telemetry.interval_s)
+        self._is_cooling = False
+        self._has_asked_to_stop = False
+
+    async def run(self) -> None:
+        """Sample until cancelled; the last reading is written on the way out."""
+        interval_s = self._settings.telemetry.interval_s
+        next_at = time.monotonic()
+        try:
+            while True:
+                self.sample()
+                next_at = max(next_at + interval_s, time.monotonic())
+                await asyncio.sleep(next_at - time.monotonic())
+        finally:
+            self.sample()
+            self._sampler.close()
+
+    def sample(self) -> None:
+        """One reading of everything: sensors, energy so far, a heartbeat, and the limits."""
+        reading = self._sampler.read()
+        self._meter.add(reading)
+        self._store.queue(
+            reading.row,
+            self._meter.row(reading.at),
+            HeartbeatRow(role="supervisor", pid=self._pid, at=time.time(), phase=self.phase),
+        )
+        for fault in self._meter.faults():
+            self._store.queue(event("warning", "sensor-fault", fault))
+        if self._store.flush() and self.guards:
+            self._guard_temperature(reading.row)
+            self._guard_budget(reading.at)
+
+    def _guard_temperature(self, row: SensorRow) -> None:
+        limits = self._settings.limits
+        if not limits.max_gpu_celsius or row.gpu_celsius is None:
+            return
+        if not self._is_cooling and row.gpu_celsius >= limits.max_gpu_celsius:
+            self._is_cooling = True
+            text = f"The GPU is at {row.gpu_celsius:.0f} °C, the limit is {limits.max_gpu_celsius:g}: cooling down."
+            self._store.put(event("warning", "too-hot", text, gpu_celsius=row.gpu_celsius))
+            self._store.post_command("checkpoint", "supervisor: temperature")
+            self._store.post_command("pause", "supervisor: temperature")
+        elif self._is_cooling and row.gpu_celsius <= limits.resume_gpu_celsius:
+            self._is_cooling = False
+            self._store.put(
+                event("info", "cooled-down", f"The GPU is at {row.gpu_celsius:.0f} °C: going on.")
+            )
+            if self._was_paused_here():
+                self._store.post_command("resume", "supervisor: temperature")
+
+    def _was_paused_here(self) -> bool:
+        """Whether the newest pause or resume was ours: a person's own pause is not undone."""
+        newest = self._store.rows(CommandRow, "WHERE verb IN ('pause', 'resume') ORDER BY id DESC LIMIT 1")
+        return bool(newest) and newest[0].verb == "pause" and newest[0].who.startswith("supervisor")
+
+    def _guard_budget(self, at: float) -> None:
+        reason = None if self._has_asked_to_stop else self.exceeded(at)
+        if reason:
+            self._has_asked_to_stop = True
+            self._store.put(event("warning", "limit", reason))
+            self._store.post_command("stop", f"supervisor: {reason}")
+
+    def exceeded(self, at: float) -> str | None:
+        """Which limit is reached, in a sentence; None while none is."""
+        limits, energy = self._settings.limits, self._settings.energy
+        rows = [*self._former, self._meter.row(at)]
+        hours = sum(row.elapsed_s for row in rows) / 3600
+        if limits.max_hours and hours >= limits.max_hours:
+            return f"limits.max_hours is reached: {hours:.2f} h of {limits.max_hours:g} h."
+        known_j = [row.machine_j for row in rows if row.machine_j is not None]
+        cost = cost_of(sum(known_j), energy.price_per_kwh) if known_j else None
+        if limits.max_cost and cost is not None and cost >= limits.max_cost:
+            return f"limits.max_cost is reached: {cost:.4f} of {limits.max_cost:g} {energy.currency}."
+        free_bytes = disk_free_bytes(self._folder)
+        if (
+            limits.min_free_disk_gib
+            and free_bytes is not None
+            and free_bytes < limits.min_free_disk_gib * GIB
+        ):
+            return (
+                f"limits.min_free_disk_gib is reached: {free_bytes / GIB:.2f} GiB free, "
+                f"{limits.min_free_disk_gib:g} GiB are to stay free."
+            )
+        return None
