@@ -11,8 +11,8 @@ import msgspec
 from engine.preflight.context import GIB, Context, Verdict, failed, gib, passed, skipped, warned
 from engine.process import module_argv
 from engine.runs.lock import device_lock_path, holder
-from engine.telemetry.nvml import GpuProcess, snapshot
-from engine.telemetry.process import ProcessInfo, describe_process, find_processes
+from engine.telemetry.nvml import snapshot
+from engine.telemetry.process import find_process, find_processes
 
 PROBE_PATIENCE_S = 60.0
 
@@ -69,42 +69,40 @@ def check_device(context: Context) -> Verdict:
 
 def check_close_apps(context: Context) -> Verdict:
     """Which programs hold GPU memory, and which of those that should be closed are running."""
-    holders = _memory_holders()
-    unwanted = [
-        process
-        for process in find_processes(context.settings.preflight.close_apps)
-        if process.pid not in holders
-    ]
-    unwanted_names = {name.lower() for name in context.settings.preflight.close_apps}
-    told = [_tell(process, used) for process, used in holders.values()]
-    told += [f"{process.name} (pid {process.pid}, no GPU memory)" for process in unwanted]
+    wanted = context.settings.preflight.close_apps
+    held_bytes = _held_bytes()
+    names = {pid: _name(pid) for pid in held_bytes}
+    unwanted = {process.pid: process.name for process in find_processes(wanted)}
+    told = [_tell(names[pid], pid, used) for pid, used in held_bytes.items()]
+    told += [f"{name} (pid {pid}, no GPU memory)" for pid, name in unwanted.items() if pid not in held_bytes]
     if not told:
         return passed("No other program holds GPU memory, and none of preflight.close_apps is running.")
     evidence = f"{len(told)} to look at: {'; '.join(told[:8])}{'; …' if len(told) > 8 else ''}."
     remedy = "Close them, so that they neither hold memory nor draw power for days."
-    is_locking = any(process.name.lower() in unwanted_names for process, _ in holders.values())
-    if context.device.kind == "cuda" and is_locking:
+    if context.device.kind == "cuda" and unwanted.keys() & held_bytes.keys():
         return failed(evidence, remedy)
     return warned(evidence, remedy)
 
 
-def _memory_holders() -> dict[int, tuple[ProcessInfo, int | None]]:
-    """Other programs that hold GPU memory by their pid; None: the driver does not tell how much."""
-    found: dict[int, tuple[ProcessInfo, int | None]] = {}
+def _held_bytes() -> dict[int, int | None]:
+    """GPU memory of every other program by its pid, over all GPUs; None: the driver does not tell how much."""
+    found: dict[int, int | None] = {}
     for process in snapshot().processes or ():
-        if process.pid != os.getpid():
-            found[process.pid] = (describe_process(process.pid), _sum(found, process))
+        before = found.get(process.pid, 0)
+        is_known = before is not None and process.used_bytes is not None
+        found[process.pid] = (before or 0) + (process.used_bytes or 0) if is_known else None
+    found.pop(os.getpid(), None)
     return found
 
 
-def _sum(found: dict[int, tuple[ProcessInfo, int | None]], process: GpuProcess) -> int | None:
-    before = found[process.pid][1] if process.pid in found else 0
-    return None if before is None or process.used_bytes is None else before + process.used_bytes
+def _name(pid: int) -> str:
+    process = find_process(pid)
+    return process.name if process else "a process that cannot be seen from here"
 
 
-def _tell(process: ProcessInfo, used_bytes: int | None) -> str:
-    held = "an amount the driver does not tell" if used_bytes is None else f"{used_bytes / GIB:.2f} GiB"
-    return f"{process.name} (pid {process.pid}) holds {held}"
+def _tell(name: str, pid: int, used_bytes: int | None) -> str:
+    held = "an amount that the driver does not tell" if used_bytes is None else gib(used_bytes)
+    return f"{name} (pid {pid}) holds {held}"
 
 
 def check_free_vram(context: Context) -> Verdict:

@@ -10,7 +10,7 @@ from pathlib import Path
 from engine.estimate import storage_plan
 from engine.preflight.context import GIB, Context, Verdict, failed, gib, passed, skipped, warned
 from engine.runs.launch import launch_method
-from engine.telemetry.host import Host
+from engine.telemetry.host import disk, memory, read_battery
 from engine.telemetry.reading import Reading
 from engine.telemetry.sampler import Sampler
 
@@ -22,48 +22,46 @@ SPARE_RAM_GIB = 1.0
 
 def check_memory(context: Context) -> Verdict:
     """Whether the RAM is enough: for the model on a CPU, for the program around it on a GPU."""
-    memory = Host().memory()
-    if memory.available_bytes is None:
+    ram = memory()
+    if ram.available_bytes is None:
         return warned("The free memory cannot be told.", "Look with free -h.")
     plan = context.plan
     on_cpu = context.device.kind == "cpu"
     needed = (plan.memory_total_bytes if on_cpu else 0) + round(SPARE_RAM_GIB * GIB)
     budget = plan.memory_budget_bytes
-    evidence = f"{gib(memory.available_bytes)} of {gib(memory.total_bytes or 0)} RAM free, the run needs {gib(needed)}."
+    evidence = f"{gib(ram.available_bytes)} of {gib(ram.total_bytes or 0)} RAM free, the run needs {gib(needed)}."
     if on_cpu and budget is not None and plan.memory_total_bytes > budget:
         return failed(
             f"The model needs {gib(plan.memory_total_bytes)}, the budget is {gib(budget)}.",
             "Choose a smaller model.preset or training.micro_batch.",
         )
-    if memory.available_bytes < needed:
+    if ram.available_bytes < needed:
         return failed(evidence, "Close programs, or choose a smaller model.preset.")
     return passed(evidence)
 
 
 def check_disk(context: Context) -> Verdict:
     """Whether the disk holds the tokens, every planned checkpoint at its peak, and the model."""
-    free_bytes = Host().disk_free_bytes(context.workspace)
-    if free_bytes is None:
+    found = disk(context.workspace)
+    if found is None:
         return failed("The free space cannot be told.", f"Look at {context.workspace}: is it there?")
-    storage = storage_plan(context.plan, context.settings)
-    needed = storage.peak_bytes + round(context.settings.limits.min_free_disk_gib * GIB)
-    file_system = Host().file_system(context.workspace) or "unknown file system"
-    evidence = f"{gib(free_bytes)} free ({file_system}), the run needs up to {gib(needed)}."
-    if free_bytes < needed:
+    needed = storage_plan(context.plan, context.settings).peak_bytes
+    needed += round(context.settings.limits.min_free_disk_gib * GIB)
+    kind = found.file_system or "unknown file system"
+    evidence = f"{gib(found.free_bytes)} free on {found.mount_point or '?'} ({kind}), the run needs up to {gib(needed)}."
+    if found.free_bytes < needed:
         return failed(evidence, "Free some space, or lower training.keep_checkpoints.")
-    if file_system in NETWORK_FILE_SYSTEMS:
-        return warned(
-            f"{evidence} It is a network file system.", "A local disk is faster and locks reliably."
-        )
+    if kind in NETWORK_FILE_SYSTEMS:
+        return warned(f"{evidence} It is a network file system.", "A local disk is faster and locks reliably.")
     return passed(evidence)
 
 
 def check_power(context: Context) -> Verdict:
     """Whether the machine hangs on the mains."""
-    battery = Host().battery()
+    battery = read_battery()
     if battery.is_on_ac is None:
         return skipped("No battery here.")
-    charge = "" if battery.charge_frac is None else f", battery at {battery.charge_frac:.0%}"
+    charge = "" if battery.fraction is None else f", battery at {battery.fraction:.0%}"
     if battery.is_on_ac:
         return passed(f"On the mains{charge}.")
     if not context.settings.preflight.require_ac_power:
