@@ -153,6 +153,9 @@ class SensorRow(msgspec.Struct, frozen=True, kw_only=True):
     """One reading of every sensor; None is unknown. GPUs are summed, their temperature is the hottest's."""
 
     at: float
+    elapsed_s: float = 0.0
+    """Seconds of supervision since the run began, over all restarts: the axis of history, which no jump of the
+    wall clock can bend."""
     gpu_celsius: float | None = None
     gpu_watts: float | None = None
     gpu_limit_watts: float | None = None
@@ -172,6 +175,20 @@ class SensorRow(msgspec.Struct, frozen=True, kw_only=True):
     memory_used_bytes: int | None = None
     battery_frac: float | None = None
     is_on_ac: bool | None = None
+
+
+class MinuteRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One sensor over one minute, so that a week is read as fast as an hour; a minute without a reading has none."""
+
+    key: str
+    """`name` and `minute`, so that a minute that is rolled up again replaces itself."""
+    name: str
+    """Field of `SensorRow`."""
+    minute: int
+    """Whole minutes of `SensorRow.elapsed_s`."""
+    low: float
+    mean: float
+    high: float
 
 
 class EnergyRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,6 +26,7 @@ from engine.records import (
     EventRow,
     HeartbeatRow,
     LossPoint,
+    MinuteRow,
     ProgressRow,
     RunState,
     SensorRow,
@@ -37,6 +38,20 @@ from engine.records import (
 from engine.sqlite import BusyError, Database, Row, Table
 
 SCHEMA_VERSION = 1
+CHARTED_SENSORS = (
+    "gpu_celsius",
+    "gpu_watts",
+    "gpu_util_frac",
+    "cpu_celsius",
+    "cpu_watts",
+    "cpu_load_frac",
+    "machine_watts",
+    "memory_used_bytes",
+    "gpu_memory_used_bytes",
+)
+"""Fields of `SensorRow` that have a history on screen."""
+BY_THE_MINUTE_S = 7200.0
+"""Runs that are longer are charted from the minutes."""
 _MAX_PENDING_ROWS = 100_000
 
 Meta = TypeVar("Meta")
@@ -60,7 +75,8 @@ TABLES = (
     Table("text_sample", TextSampleRow, "step"),
     Table("checkpoint", CheckpointRow, "step"),
     Table("event", EventRow),
-    Table("sensor", SensorRow, "at"),
+    Table("sensor", SensorRow, "elapsed_s"),
+    Table("sensor_minute", MinuteRow, "key"),
     Table("energy", EnergyRow, "segment"),
     Table("command", CommandRow, "id"),
     Table("acknowledgement", AcknowledgementRow, "command_id"),
@@ -205,26 +221,77 @@ class RunStore:
         )
         return [LossPoint(tokens=tokens, loss=loss) for tokens, loss in found]
 
-    def series(self, name: str, num_buckets: int, since: float = 0.0) -> Series:
-        """One sensor from `since` (UTC) to its newest row, reduced to `num_buckets` stretches.
+    def roll_up(self) -> None:
+        """Reduce the minutes that are complete and not reduced yet; a second call changes nothing.
 
-        `name` is a field of `SensorRow`; unknown readings make no bucket.
+        Raises: BusyError as `put`.
+        """
+        (newest,) = self._database.query("SELECT max(minute) FROM sensor_minute")[0]
+        first_s = 0.0 if newest is None else (newest + 1) * 60.0
+        rows = []
+        for name in CHARTED_SENSORS:
+            found = self._database.query(
+                f"SELECT CAST(elapsed_s / 60 AS INTEGER), min({name}), avg({name}), max({name}) FROM sensor "
+                f"WHERE elapsed_s >= ? AND {name} IS NOT NULL "
+                "AND elapsed_s < 60 * (SELECT CAST(max(elapsed_s) / 60 AS INTEGER) FROM sensor) GROUP BY 1",
+                (first_s,),
+            )
+            rows += [
+                MinuteRow(key=f"{name} {minute}", name=name, minute=minute, low=low, mean=mean, high=high)
+                for minute, low, mean, high in found
+            ]
+        if rows:
+            self.put(*rows)
+
+    def series(self, name: str, num_buckets: int) -> Series:
+        """One sensor over the whole run, reduced to `num_buckets` stretches.
+
+        `name` is a field of `SensorRow`; unknown readings make no bucket. A run of over two hours is read by the
+        minute, plus what is not rolled up yet.
         """
         if name not in SensorRow.__struct_fields__:
             raise KeyError(name)
-        first, last = self._database.query("SELECT min(at), max(at) FROM sensor WHERE at >= ?", (since,))[0]
-        low, mean, high = self._database.query(f"SELECT min({name}), avg({name}), max({name}) FROM sensor")[0]
-        buckets: list[Bucket] = []
-        now = None
-        if first is not None:
-            width = max((last - first) / num_buckets, 1e-9)
-            found = self._database.query(
-                f"SELECT min(CAST((at - ?) / ? AS INTEGER), ?), min({name}), avg({name}), max({name}) "
-                f"FROM sensor WHERE at >= ? AND {name} IS NOT NULL GROUP BY 1 ORDER BY 1",
-                (first, width, num_buckets - 1, first),
+        newest = self._database.query(f"SELECT elapsed_s, {name} FROM sensor ORDER BY elapsed_s DESC LIMIT 1")
+        if not newest:
+            return Series(
+                name=name, num_buckets=num_buckets, buckets=(), now=None, low=None, mean=None, high=None
             )
-            buckets = [Bucket(index=index, low=a, mean=b, high=c) for index, a, b, c in found]
-            now = self._database.query(f"SELECT {name} FROM sensor ORDER BY at DESC LIMIT 1")[0][0]
-        return Series(
-            name=name, num_buckets=num_buckets, buckets=tuple(buckets), now=now, low=low, mean=mean, high=high
+        last_s, now = newest[0]
+        (rolled,) = self._database.query("SELECT max(minute) FROM sensor_minute")[0]
+        is_long = last_s > BY_THE_MINUTE_S and rolled is not None
+        since_s = (rolled + 1) * 60.0 if is_long else 0.0
+        width_s = max(last_s / num_buckets, 1e-9)
+        parts = self._database.query(
+            f"SELECT min(CAST(elapsed_s / ? AS INTEGER), ?), min({name}), sum({name}), max({name}), count({name}) "
+            f"FROM sensor WHERE elapsed_s >= ? AND {name} IS NOT NULL GROUP BY 1",
+            (width_s, num_buckets - 1, since_s),
         )
+        if is_long:
+            parts += self._database.query(
+                "SELECT min(CAST(60.0 * minute / ? AS INTEGER), ?), min(low), 60 * sum(mean), max(high), 60 * count(*) "
+                "FROM sensor_minute WHERE name = ? GROUP BY 1",
+                (width_s, num_buckets - 1, name),
+            )
+        return _series(name, num_buckets, parts, now)
+
+
+def _series(name: str, num_buckets: int, parts: list[tuple[Any, ...]], now: float | None) -> Series:
+    """Put parts (bucket, low, sum, high, count) together; a bucket may have two."""
+    merged: dict[int, tuple[float, float, float, int]] = {}
+    for index, low, total, high, number in parts:
+        a, b, c, d = merged.get(index, (low, 0.0, high, 0))
+        merged[index] = (min(a, low), b + total, max(c, high), d + number)
+    buckets = tuple(
+        Bucket(index=index, low=low, mean=total / number, high=high)
+        for index, (low, total, high, number) in sorted(merged.items())
+    )
+    num_readings = sum(number for _, _, _, number in merged.values())
+    return Series(
+        name=name,
+        num_buckets=num_buckets,
+        buckets=buckets,
+        now=now,
+        low=min((bucket.low for bucket in buckets), default=None),
+        mean=sum(total for _, total, _, _ in merged.values()) / num_readings if num_readings else None,
+        high=max((bucket.high for bucket in buckets), default=None),
+    )

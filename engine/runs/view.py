@@ -26,7 +26,7 @@ from engine.records import (
     TextSampleRow,
 )
 from engine.runs.folder import RunFolder
-from engine.runs.store import RunStore
+from engine.runs.store import CHARTED_SENSORS, RunStore
 from engine.settings import Settings
 
 STARTING_S = 30.0
@@ -35,17 +35,6 @@ STALE_S = 10.0
 """A supervisor that was silent for longer is shown as stale."""
 RATE_STEPS = 20
 """Steps that the current speed is the mean of."""
-SHOWN_SENSORS = (
-    "gpu_celsius",
-    "gpu_watts",
-    "gpu_util_frac",
-    "cpu_celsius",
-    "cpu_watts",
-    "cpu_load_frac",
-    "machine_watts",
-    "memory_used_bytes",
-    "gpu_memory_used_bytes",
-)
 
 
 class _Reading:
@@ -89,7 +78,7 @@ class _Reading:
         tokens = step.tokens if step else None
         left = plan.tokens_total - (tokens or 0)
         is_moving = state is RunState.RUNNING and rate is not None
-        sensor = self.store.newest(SensorRow, "at") if not state.is_over else None
+        sensor = self.store.newest(SensorRow, "elapsed_s") if not state.is_over else None
         machine_j, gpu_j = (
             known_sum([e.machine_j for e in self.energy]),
             known_sum([e.gpu_j for e in self.energy]),
@@ -164,7 +153,7 @@ class _Reading:
         return newest.phase if newest else "starting"
 
     def _sensors(self, num_buckets: int) -> dict[str, Series]:
-        return {name: self.store.series(name, num_buckets) for name in SHOWN_SENSORS}
+        return {name: self.store.series(name, num_buckets) for name in CHARTED_SENSORS}
 
 
 def _beat_at(beat: HeartbeatRow) -> float:

@@ -47,6 +47,9 @@ class Watch:
         self.guards = False
         """Whether the limits act: while a trainer is at work."""
         self._former = store.rows(EnergyRow)
+        self._former_s = sum(row.elapsed_s for row in self._former)
+        self._began_s = time.monotonic()
+        self._minute = -1
         self._meter = EnergyMeter(len(self._former) + 1, interval_s=settings.telemetry.interval_s)
         self._sampler = Sampler(settings.energy, interval_s=settings.telemetry.interval_s)
         self._is_cooling = False
@@ -69,14 +72,20 @@ class Watch:
         """One reading of everything: sensors, energy so far, a heartbeat, and the limits."""
         reading = self._sampler.read()
         self._meter.add(reading)
+        elapsed_s = self._former_s + time.monotonic() - self._began_s
         self._store.queue(
-            reading.row,
+            msgspec.structs.replace(reading.row, elapsed_s=elapsed_s),
             self._meter.row(reading.at),
             HeartbeatRow(role="supervisor", pid=self._pid, at=time.time(), phase=self.phase),
         )
         for fault in self._meter.faults():
             self._store.queue(event("warning", "sensor-fault", fault))
-        if self._store.flush() and self.guards:
+        if not self._store.flush():
+            return
+        if elapsed_s // 60 > self._minute:
+            self._minute = int(elapsed_s // 60)
+            self._store.roll_up()
+        if self.guards:
             self._guard_temperature(reading.row)
             self._guard_budget(reading.at)
 

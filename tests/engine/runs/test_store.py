@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import StoreError
-from engine.records import AcknowledgementRow, EventRow, RunState, SensorRow, StateRow, StepRow
+from engine.records import AcknowledgementRow, EventRow, MinuteRow, RunState, SensorRow, StateRow, StepRow
 from engine.runs.store import RunStore
 from engine.sqlite import BusyError
 
@@ -109,7 +109,7 @@ def test_a_missing_or_damaged_file_is_named(tmp_path: Path) -> None:
 
 def test_series_reduce_to_low_mean_high_and_leave_unknown_stretches_out(store: RunStore) -> None:
     readings = [10.0, 20.0, None, None, 30.0, 50.0, 40.0, 40.0]
-    store.put(*(SensorRow(at=float(i), gpu_watts=watts) for i, watts in enumerate(readings)))
+    store.put(*(SensorRow(at=0.0, elapsed_s=float(i), gpu_watts=watts) for i, watts in enumerate(readings)))
     series = store.series("gpu_watts", 4)
     assert [(bucket.index, bucket.low, bucket.mean, bucket.high) for bucket in series.buckets] == [
         (0, 10.0, 15.0, 20.0),
@@ -119,6 +119,24 @@ def test_series_reduce_to_low_mean_high_and_leave_unknown_stretches_out(store: R
     assert (series.now, series.low, series.high) == (40.0, 10.0, 50.0)
     assert store.series("gpu_celsius", 4).buckets == ()
     assert store.series("gpu_celsius", 4).mean is None
+
+
+def test_a_long_run_is_charted_from_its_minutes_with_the_same_result(tmp_path: Path) -> None:
+    store, raw = RunStore(tmp_path / "rolled.db"), RunStore(tmp_path / "raw.db")
+    rows = [
+        SensorRow(at=0.0, elapsed_s=float(i), gpu_watts=float(i % 97), cpu_load_frac=0.5) for i in range(7300)
+    ]
+    store.put(*rows)
+    raw.put(*rows)
+    store.roll_up()
+    num_minutes = store.num_rows(MinuteRow)
+    store.roll_up()
+    assert store.num_rows(MinuteRow) == num_minutes == 2 * (7300 // 60)
+    reduced, exact = store.series("gpu_watts", 10), raw.series("gpu_watts", 10)
+    assert (reduced.low, reduced.high, reduced.now) == (exact.low, exact.high, exact.now)
+    assert [bucket.index for bucket in reduced.buckets] == list(range(10))
+    for bucket, other in zip(reduced.buckets, exact.buckets, strict=True):
+        assert bucket.mean == pytest.approx(other.mean, rel=0.05)
 
 
 def test_losses_are_thinned_to_means_over_equal_stretches(store: RunStore) -> None:

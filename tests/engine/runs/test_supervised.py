@@ -58,7 +58,9 @@ def test_a_run_goes_from_text_to_model_ledger_and_report(make_workspace: Make) -
     assert report.startswith("# Mine\n\nMy own words.\n")
     assert run_id in report
     folder = workspace.folder_of(run_id)
-    assert {"model.safetensors", "config.json", "tokenizer.json"} <= {path.name for path in folder.model.iterdir()}
+    assert {"model.safetensors", "config.json", "tokenizer.json"} <= {
+        path.name for path in folder.model.iterdir()
+    }
     assert not folder.is_supervised
 
 
@@ -155,7 +157,9 @@ def test_one_device_takes_one_run_unless_waived_with_a_reason(make_workspace: Ma
     with pytest.raises(EngineError, match="no check 'nonsense'"):
         second.start(waivers={"nonsense": "because"})
     waived = second.start(waivers={"device-free": "two small ones"})
-    assert second.folder_of(waived).open().meta("waivers", dict[str, str]) == {"device-free": "two small ones"}
+    assert second.folder_of(waived).open().meta("waivers", dict[str, str]) == {
+        "device-free": "two small ones"
+    }
     first.command(run_id, "stop")
     second.command(waived, "stop")
     assert "two small ones" in second.ledger()[0].waivers
