@@ -9,8 +9,9 @@ import msgspec
 
 from engine.errors import EngineError
 from engine.ledger.book import LedgerBook
+from engine.ledger.cost import total_energy
 from engine.ledger.training_md import render, update
-from engine.records import LedgerEntry, RunPlan, RunState
+from engine.records import EnergyRow, LedgerEntry, RunPlan, RunState
 from engine.runs.folder import RunFolder
 from engine.runs.store import RunStore
 from engine.runs.view import describe_source, read_status
@@ -41,7 +42,7 @@ def ledger_entry(folder: RunFolder, store: RunStore, state: RunState) -> LedgerE
         gpu_energy_j=status.gpu_energy_j,
         machine_energy_j=energy_j,
         energy_source=status.energy_source,
-        gap_s=store.total_gap_s(),
+        gap_s=total_energy(store.rows(EnergyRow)).gap_s,
         price_per_kwh=settings.energy.price_per_kwh,
         currency=settings.energy.currency,
         cost=status.cost,

@@ -206,10 +206,6 @@ class RunStore:
         rows = self.rows(EventRow, "WHERE rowid > ? ORDER BY rowid LIMIT ?", (after, len(numbers)))
         return [(number, row) for (number,), row in zip(numbers, rows, strict=True)]
 
-    def total_gap_s(self) -> float:
-        """Seconds, over all segments, for which the energy is not known."""
-        return float(self._database.query("SELECT coalesce(sum(gap_s), 0) FROM energy")[0][0])
-
     def train_losses(self, num_points: int) -> list[LossPoint]:
         """The training loss in at most about `num_points` points, each the mean of an equal stretch of steps."""
         last = self.newest(StepRow, "step")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from engine.ledger.cost import cost_of, cost_view
+from engine.ledger.cost import cost_of, cost_view, total_energy
 from engine.records import (
     AttemptRow,
     CheckpointRow,
@@ -97,10 +97,12 @@ class _Reading:
             tokens_per_second=rate,
             eta_s=left / rate if is_moving and rate else None,
             elapsed_s=sum(row.elapsed_s for row in self.energy) if self.energy else None,
-            gpu_energy_j=gpu_j,
-            machine_energy_j=machine_j,
-            energy_source=weakest_source(self.energy),
-            cost=None if machine_j is None else cost_of(machine_j, self.settings.energy.price_per_kwh),
+            gpu_energy_j=used.gpu_j,
+            machine_energy_j=used.machine_j,
+            energy_source=used.machine_source,
+            cost=None
+            if used.machine_j is None
+            else cost_of(used.machine_j, self.settings.energy.price_per_kwh),
             currency=self.settings.energy.currency,
             gpu_celsius=sensor.gpu_celsius if sensor else None,
             gpu_watts=sensor.gpu_watts if sensor else None,
@@ -158,19 +160,6 @@ class _Reading:
 
 def _beat_at(beat: HeartbeatRow) -> float:
     return beat.at
-
-
-def known_sum(values: list[float | None]) -> float | None:
-    """The sum of what is known; None where nothing is."""
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None
-
-
-def weakest_source(energy: list[EnergyRow]) -> str | None:
-    """Where the machine's energy comes from, the weakest of all segments; None where it is unknown."""
-    order = ("estimate", "partly measured", "battery")
-    found = {row.machine_source for row in energy if row.machine_source}
-    return next((source for source in order if source in found), next(iter(found), None))
 
 
 def describe_source(settings: Settings) -> str:

@@ -47,7 +47,8 @@ class Watch:
         self.guards = False
         """Whether the limits act: while a trainer is at work."""
         self._former = store.rows(EnergyRow)
-        self._former_s = sum(row.elapsed_s for row in self._former)
+        newest = store.newest(SensorRow, "elapsed_s")
+        self._former_s = newest.elapsed_s if newest else 0.0
         self._began_s = time.monotonic()
         self._minute = -1
         self._meter = EnergyMeter(len(self._former) + 1, interval_s=settings.telemetry.interval_s)
