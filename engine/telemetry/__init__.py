@@ -1,0 +1,1 @@
+"""One file a sensor, one sampler. Raw values become SI units here and nowhere else."""
