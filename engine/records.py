@@ -167,7 +167,7 @@ class SensorRow(msgspec.Struct, frozen=True, kw_only=True):
     cpu_load_frac: float | None = None
     machine_watts: float | None = None
     gpu_watts_source: str | None = None
-    """"nvml"; None where no GPU answers."""
+    """"nvml" for the power sensor, "counter" where the energy counter stands in for it; None: no GPU answers."""
     cpu_watts_source: str | None = None
     """"rapl" where measured, "estimate" from load and rating."""
     machine_watts_source: str | None = None

@@ -114,8 +114,8 @@ def _probe(context: Context) -> Reading:
     """Two readings: loads and powers are differences."""
     sampler = Sampler(context.settings.energy, interval_s=0.2)
     try:
-        sampler.read()
-        time.sleep(0.5)
+        sampler.wait_ready(3.0)
+        time.sleep(0.3)
         return sampler.read()
     finally:
         sampler.close()

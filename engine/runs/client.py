@@ -13,11 +13,12 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from engine import __version__, settings_file
-from engine.errors import BlockedError, EngineError, RunFailedError, StoreError
+from engine.errors import BlockedError, CorpusError, EngineError, RunFailedError, StoreError
 from engine.ledger.book import LedgerBook
 from engine.process import module_argv
 from engine.records import (
@@ -36,8 +37,12 @@ from engine.runs import folder as folders
 from engine.runs.books import report
 from engine.runs.folder import RunFolder
 from engine.runs.launch import launch
+from engine.runs.lock import holder
 from engine.runs.view import read_snapshot, read_status, read_summary
 from engine.settings import Settings
+
+if TYPE_CHECKING:
+    from engine.estimate import Estimate
 
 START_PATIENCE_S = 60.0
 """How long a supervisor may take to come up and to repeat the checks."""
@@ -111,6 +116,18 @@ class Workspace:
         settings = self.settings(overrides)
         return settings, make_plan(settings, self.device(overrides))
 
+    def estimate(self, overrides: Sequence[str] = ()) -> Estimate:
+        """What a run would need and cost, with the cloud beside it. Raises: EngineError."""
+        from engine.corpus.build import inspect
+        from engine.estimate import estimate
+
+        settings, plan = self.plan(overrides)
+        try:
+            corpus_tokens = inspect(settings.corpus, self.folder).estimated_tokens
+        except CorpusError:
+            corpus_tokens = None
+        return estimate(settings, plan.device, self.folder, plan=plan, corpus_tokens=corpus_tokens)
+
     def device(self, overrides: Sequence[str] = ()) -> Device:
         """What a run would train on; a process of its own asks the driver, which may hang or crash.
 
@@ -151,17 +168,17 @@ class Workspace:
         """Start a supervisor and wait until it lets the run begin."""
         store = folder.open(read_only=False)
         try:
-            store.set_meta(checks=None)
+            store.set_meta(checks=())
             num_states = store.num_states()
             launch(folder)
             deadline = time.monotonic() + START_PATIENCE_S
             while True:
-                checks = store.meta("checks", list[Check] | None)
+                checks = store.meta("checks", tuple[Check, ...])
                 state = store.state()
                 has_ended = (
                     state is not None and RunState(state.state).is_over and store.num_states() > num_states
                 )
-                if checks is not None and not any(check.blocking for check in checks):
+                if checks and not any(check.blocking for check in checks):
                     return
                 if has_ended and state is not None:
                     self._wait_until_unsupervised(folder)
@@ -244,10 +261,12 @@ class Workspace:
             command_id = store.post_command(verb, f"{_who()} ({via})")
             deadline = time.monotonic() + timeout_s
             while time.monotonic() < deadline:
+                # Asked before the answer is read: who goes away has answered first.
+                is_gone = holder(folder.supervisor_lock) is None
                 answer = store.acknowledgement(command_id)
                 if answer:
                     return answer
-                if not folder.is_supervised and not store.acknowledgement(command_id):
+                if is_gone:
                     raise RunFailedError(
                         f"The supervisor of {folder.id} went away before it answered.", "Try again."
                     )

@@ -79,10 +79,7 @@ class _Reading:
         left = plan.tokens_total - (tokens or 0)
         is_moving = state is RunState.RUNNING and rate is not None
         sensor = self.store.newest(SensorRow, "elapsed_s") if not state.is_over else None
-        machine_j, gpu_j = (
-            known_sum([e.machine_j for e in self.energy]),
-            known_sum([e.gpu_j for e in self.energy]),
-        )
+        used = total_energy(self.energy)
         is_trainer_alive = self.is_supervised and state in (RunState.RUNNING, RunState.PAUSED)
         return Status(
             id=self.folder.id,
