@@ -22,6 +22,9 @@ Row = TypeVar("Row", bound=msgspec.Struct)
 BusyError = sqlite3.OperationalError
 """What a write raises when another process holds the lock for longer than `busy_ms`, or the disk is full."""
 
+DamageError = sqlite3.DatabaseError
+"""What a write raises when the file itself is damaged; `BusyError` is one of its kinds."""
+
 _COLUMN_TYPES: dict[type, str] = {int: "INTEGER", bool: "INTEGER", float: "REAL", str: "TEXT"}
 
 

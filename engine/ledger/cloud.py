@@ -1,0 +1,141 @@
+"""What a run would cost on a rented GPU: hours by its FLOP, money by the dated table and the person's own offers.
+
+Hours are the run's FLOP over what the GPU should sustain (`engine.chips`: its dense peak times the share of it
+to expect); the T4 of the course has its own basis, the 48 hours that the course quotes, scaled by FLOP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from engine.chips import find_chip
+from engine.errors import StoreError
+from engine.ledger import prices
+from engine.records import CloudQuote, LedgerEntry, RunPlan
+from engine.settings import CloudOffer
+from engine.shape import PRESETS
+
+COURSE_HOURS = Decimal(48)
+COURSE_TOKENS = 1_000_000_000
+COURSE_FLOP = PRESETS["134m"].flops_per_token * COURSE_TOKENS
+COURSE_BASIS = "the course: 48 h for one billion tokens at 134M"
+MANY_GPUS_FRAC = 0.9
+"""Share of n times one GPU's speed that n of them in one machine reach, data-parallel."""
+_WHOLE_COURSE_FRAC = 0.001
+"""A run this close to the course's is the course's: its tokens are rounded up to whole steps."""
+_QUANTUM = Decimal("0.000001")
+
+
+def run_flop(plan: RunPlan) -> float:
+    """FLOP of the whole run, without recomputation."""
+    return plan.shape.flops_per_token * plan.tokens_total
+
+
+def entry_flop(entry: LedgerEntry) -> float:
+    """FLOP that went into a run of the ledger: exact for a preset's own shape, else 6 a parameter and token."""
+    return entry_flops_per_token(entry) * entry.tokens
+
+
+def entry_flops_per_token(entry: LedgerEntry) -> float:
+    """FLOP a token of a run of the ledger; see `entry_flop`."""
+    preset = PRESETS.get(entry.preset)
+    if preset is not None and preset.parameters == entry.parameters:
+        return preset.flops_per_token
+    return 6.0 * entry.parameters
+
+
+def quotes(plan: RunPlan, offers: Sequence[CloudOffer] = ()) -> list[CloudQuote]:
+    """What the run would cost elsewhere: the person's own offers, then the table, cheapest first, unknown last.
+
+    Raises: StoreError where the table that ships is broken.
+    """
+    flop = run_flop(plan)
+    table = [_quote(price, flop) for price in prices.load()]
+    table.sort(key=lambda quote: (quote.usd is None, quote.usd or 0.0))
+    return [_own_quote(offer, flop) for offer in offers] + table
+
+
+def course_quote(plan: RunPlan) -> CloudQuote:
+    """The course's T4 for this run: 48 h and $33.60 for its own billion tokens at 134M, else scaled by FLOP."""
+    return course_quote_for(run_flop(plan))
+
+
+def course_quote_for(flop: float) -> CloudQuote:
+    """The course's T4 for that many FLOP. Raises: StoreError where the table has no course row."""
+    for price in prices.load():
+        if price.provider == prices.COURSE:
+            return _course_quote(price, flop)
+    raise StoreError(f"{prices.TABLE_NAME} has no row of the course.", "Install the program again.")
+
+
+def _quote(price: prices.CloudPrice, flop: float) -> CloudQuote:
+    if price.provider == prices.COURSE:
+        return _course_quote(price, flop)
+    hours, basis = _hours(price.gpu, price.gpus, flop)
+    return CloudQuote(
+        provider=price.provider,
+        gpu=price.gpu if price.gpus == 1 else f"{price.gpus} x {price.gpu}",
+        kind=price.kind,
+        usd_per_hour=float(price.usd_per_hour),
+        hours=_float(hours),
+        usd=_float(None if hours is None else hours * price.usd_per_hour),
+        as_of=price.as_of,
+        source=f"{price.source}; {price.instance}",
+        basis=basis,
+    )
+
+
+def _course_quote(price: prices.CloudPrice, flop: float) -> CloudQuote:
+    ratio = flop / COURSE_FLOP
+    is_whole = abs(ratio - 1) < _WHOLE_COURSE_FRAC
+    hours = COURSE_HOURS if is_whole else COURSE_HOURS * Decimal(ratio)
+    return CloudQuote(
+        provider=price.provider,
+        gpu=price.gpu,
+        kind=price.kind,
+        usd_per_hour=float(price.usd_per_hour),
+        hours=_float(hours),
+        usd=_float(hours * price.usd_per_hour),
+        as_of=price.as_of,
+        source=price.source,
+        basis=COURSE_BASIS if is_whole else f"{COURSE_BASIS}, scaled by FLOP to this run",
+    )
+
+
+def _own_quote(offer: CloudOffer, flop: float) -> CloudQuote:
+    price = Decimal(str(offer.usd_per_hour))
+    hours, basis = _hours(offer.gpu, 1, flop)
+    if offer.hours is not None:
+        hours, basis = Decimal(str(offer.hours)), "hours by your settings"
+    elif hours is None:
+        basis += "; give the offer its hours"
+    return CloudQuote(
+        provider=offer.name,
+        gpu=offer.gpu,
+        kind="yours",
+        usd_per_hour=offer.usd_per_hour,
+        hours=_float(hours),
+        usd=_float(None if hours is None else hours * price),
+        as_of="your settings",
+        source="cloud.offers in settings.toml",
+        basis=basis,
+    )
+
+
+def _hours(gpu: str, num_gpus: int, flop: float) -> tuple[Decimal | None, str]:
+    """Hours of a run on that many of a GPU, and what they rest on; None where the GPU is not in the table."""
+    chip = find_chip(gpu)
+    if chip is None:
+        return None, "unknown: this GPU's speed is not in the table"
+    low, high = chip.utilisation_frac
+    flops, many = chip.sustained_flops, ""
+    if num_gpus > 1:
+        flops *= num_gpus * MANY_GPUS_FRAC
+        many = f", {num_gpus} of them at {MANY_GPUS_FRAC:.0%} of {num_gpus} times one"
+    basis = f"this run's FLOP at {low:.0%} to {high:.0%} of {chip.peak_flops / 1e12:g} TFLOP/s{many}"
+    return Decimal(flop / flops / 3600), basis
+
+
+def _float(value: Decimal | None) -> float | None:
+    return None if value is None else float(value.quantize(_QUANTUM))

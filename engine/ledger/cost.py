@@ -1,0 +1,134 @@
+"""From joules to money, so far and to the end. Sums are decimals; formatting is the window's business."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import NamedTuple
+
+from engine.ledger.cloud import course_quote
+from engine.records import CostView, EnergyRow, RunPlan, Status
+from engine.settings import EnergySettings
+
+J_PER_KWH = 3_600_000
+MICRO = Decimal("0.000001")
+"""The smallest part of a currency's unit that the books keep: a short run costs less than a cent."""
+
+_MINOR_DIGITS = {
+    **dict.fromkeys(("CLP", "ISK", "JPY", "KRW", "PYG", "UGX", "VND", "XAF", "XOF", "XPF"), 0),
+    **dict.fromkeys(("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"), 3),
+}
+
+
+def minor_digits(currency: str) -> int:
+    """Digits after the point of an amount: 0 for JPY, 3 for KWD, 2 for most. Source: ISO 4217, list one, 2025."""
+    return _MINOR_DIGITS.get(currency, 2)
+
+
+def round_money(amount: Decimal, currency: str) -> Decimal:
+    """An amount to the currency's smallest coin, half to even."""
+    return amount.quantize(Decimal(1).scaleb(-minor_digits(currency)), rounding=ROUND_HALF_EVEN)
+
+
+def money_of(joules: float, price_per_kwh: float) -> Decimal:
+    """What that much energy costs, to the millionth of the currency's unit."""
+    # Through text, since 0.17 is no binary fraction and the person wrote 0.17.
+    return (Decimal(str(joules)) / J_PER_KWH * Decimal(str(price_per_kwh))).quantize(MICRO)
+
+
+def cost_of(joules: float, price_per_kwh: float) -> float:
+    """`money_of` as the records hold it."""
+    return float(money_of(joules, price_per_kwh))
+
+
+class EnergyTotal(NamedTuple):
+    """What all lives of a run's supervisor have used together."""
+
+    gpu_j: float | None
+    machine_j: float | None
+    """None: not known for any segment."""
+    gpu_source: str | None
+    machine_source: str | None
+    """The weakest source that went in."""
+    covered_s: float
+    gap_s: float
+    """Seconds whose energy is in no sum, those of segments without a figure included."""
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether the sums are lower bounds."""
+        return self.gap_s > 0
+
+
+_WEAKEST_FIRST = ("estimate", "partly measured", "integrated", "battery", "counter")
+
+
+def total_energy(rows: Iterable[EnergyRow]) -> EnergyTotal:
+    """The sum over segments; a segment without a machine figure counts as a gap of its whole length."""
+    segments = list(rows)
+    return EnergyTotal(
+        gpu_j=_known_sum(row.gpu_j for row in segments),
+        machine_j=_known_sum(row.machine_j for row in segments),
+        gpu_source=_weakest(row.gpu_source for row in segments),
+        machine_source=_weakest(row.machine_source for row in segments),
+        covered_s=sum(row.covered_s for row in segments if row.machine_j is not None),
+        gap_s=sum(
+            row.gap_s if row.machine_j is not None else max(row.gap_s, row.elapsed_s) for row in segments
+        ),
+    )
+
+
+def cost_view(rows: Sequence[EnergyRow], energy: EnergySettings, plan: RunPlan, status: Status) -> CostView:
+    """A run's money so far and to its end, with the course's T4 beside it.
+
+    The rest of a run is taken at the mean power so far for as long as the current speed needs; where there is no
+    current speed, at the energy and the time that a token has taken so far. A run that is over ends as it stands.
+    Raises: StoreError where the table of cloud prices is broken.
+    """
+    total = total_energy(rows)
+    elapsed_s = sum(row.elapsed_s for row in rows)
+    projected_s, projected_j = _projection(total, elapsed_s, plan, status)
+    price = energy.price_per_kwh
+    return CostView(
+        currency=energy.currency,
+        price_per_kwh=price,
+        machine_energy_j=total.machine_j,
+        gpu_energy_j=total.gpu_j,
+        machine_source=total.machine_source,
+        gpu_source=total.gpu_source,
+        cost=None if total.machine_j is None else cost_of(total.machine_j, price),
+        projected_cost=None if projected_j is None else cost_of(projected_j, price),
+        projected_kwh=None if projected_j is None else projected_j / J_PER_KWH,
+        projected_hours=None if projected_s is None else projected_s / 3600,
+        gap_s=total.gap_s,
+        cloud=course_quote(plan),
+    )
+
+
+def _projection(
+    total: EnergyTotal, elapsed_s: float, plan: RunPlan, status: Status
+) -> tuple[float | None, float | None]:
+    """Seconds and joules of the whole run; None where nothing tells them yet."""
+    if status.state.is_over:
+        return (elapsed_s or None), total.machine_j
+    tokens = status.tokens or 0
+    left = max(0, plan.tokens_total - tokens)
+    if status.tokens_per_second:
+        left_s = left / status.tokens_per_second
+    elif tokens and elapsed_s:
+        left_s = elapsed_s / tokens * left
+    else:
+        return None, None
+    if total.machine_j is None or total.covered_s <= 0:
+        return elapsed_s + left_s, None
+    return elapsed_s + left_s, total.machine_j * (1 + left_s / total.covered_s)
+
+
+def _known_sum(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def _weakest(sources: Iterable[str | None]) -> str | None:
+    found = {source for source in sources if source}
+    return next((source for source in _WEAKEST_FIRST if source in found), min(found, default=None))

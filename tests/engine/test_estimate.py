@@ -1,0 +1,121 @@
+"""The estimate: measured where it can be, by formula where not, unknown where neither."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from engine.estimate import Estimate, estimate
+from engine.ledger.book import FILE_NAME, LedgerBook
+from engine.records import Device
+from engine.settings import CloudOffer, CloudSettings, EnergySettings, ModelSettings, Settings
+from engine.shape import PRESETS
+from tests.engine.ledger.entries import ledger_entry
+from tests.engine.test_plan import CPU, gpu
+
+
+def as_json(found: Estimate) -> dict[str, dict[str, object]]:
+    decoded: dict[str, dict[str, object]] = msgspec.json.decode(msgspec.json.encode(found))
+    return decoded
+
+
+def test_the_json_has_the_promised_names(tmp_path: Path) -> None:
+    found = as_json(estimate(Settings(), CPU, tmp_path))
+    assert list(found) == ["model", "memory", "time", "energy", "storage", "cost", "cloud"]
+    assert set(found["model"]) == {"parameters"}
+    assert set(found["memory"]) == {"device", "budget_bytes", "total_bytes", "parts", "micro_batch", "fits"}
+    assert set(found["time"]) == {"tokens", "tokens_per_second", "hours", "basis"}
+    assert set(found["energy"]) == {"kwh", "average_watts", "basis"}
+    assert set(found["cost"]) == {"currency", "local", "parts"}
+    wanted = {"provider", "gpu", "usd_per_hour", "hours", "usd", "as_of", "source", "basis"}
+    assert all(wanted <= set(quote) for quote in found["cloud"])  # type: ignore[arg-type]
+    assert not (tmp_path / FILE_NAME).exists(), "looking makes no ledger"
+
+
+def test_by_formula_it_says_so_and_adds_up(tmp_path: Path) -> None:
+    settings = Settings(energy=EnergySettings(price_per_kwh=0.25, currency="EUR"))
+    found = estimate(settings, gpu(3.3), tmp_path)
+    assert "formula" in found.time.basis and "recomputed" in found.time.basis
+    assert (
+        found.time.hours and found.time.tokens_per_second and found.energy.kwh and found.energy.average_watts
+    )
+    assert found.time.hours == pytest.approx(found.time.tokens / found.time.tokens_per_second / 3600)
+    assert found.energy.kwh == pytest.approx(found.energy.average_watts * found.time.hours / 1000)
+    assert found.cost.local == pytest.approx(found.energy.kwh * 0.25, abs=1e-5)
+    assert sum(found.cost.parts.values()) == pytest.approx(found.cost.local)
+    assert set(found.cost.parts) == {"gpu", "cpu", "rest_of_machine", "power_supply"}
+    assert 43 < found.time.hours < 120, "an RTX 2050 takes days for a billion tokens, not hours or weeks"
+
+
+def test_the_drivers_limit_wins_over_the_boards(tmp_path: Path) -> None:
+    rated = estimate(Settings(), gpu(3.3), tmp_path).energy.average_watts
+    limited = estimate(Settings(), gpu(3.3), tmp_path, gpu_limit_watts=30.0).energy.average_watts
+    assert rated and limited and limited < rated
+
+
+def test_an_unknown_gpu_gives_none_and_never_zero(tmp_path: Path) -> None:
+    found = estimate(Settings(), gpu(3.3, name="An unheard-of GPU"), tmp_path)
+    assert found.time.hours is None and found.time.tokens_per_second is None and "unknown" in found.time.basis
+    assert found.energy.kwh is None and found.energy.average_watts is None and "unknown" in found.energy.basis
+    assert found.cost.local is None and found.cost.parts == {}
+    assert found.cloud[0].usd is not None, "the cloud's hours do not hang on this machine"
+
+
+def test_an_earlier_run_on_the_device_is_believed(tmp_path: Path) -> None:
+    LedgerBook(tmp_path).record(
+        ledger_entry(
+            device=CPU.name, tokens=2_000_000, elapsed_s=500.0, machine_watts_mean=50.0, gpu_watts_mean=None
+        )
+    )
+    found = estimate(Settings(), CPU, tmp_path)
+    assert found.time.tokens_per_second == pytest.approx(4000.0)
+    assert "measured" in found.time.basis and "run-1" in found.time.basis
+    assert found.energy.average_watts == 50.0 and "run-1" in found.energy.basis
+    larger = estimate(Settings(model=ModelSettings(preset="15m")), CPU, tmp_path)
+    ratio = PRESETS["tiny"].flops_per_token / PRESETS["15m"].flops_per_token
+    assert larger.time.tokens_per_second == pytest.approx(4000.0 * ratio)
+    assert "scaled" in larger.time.basis
+
+
+def test_runs_that_tell_nothing_are_left_out(tmp_path: Path) -> None:
+    book = LedgerBook(tmp_path)
+    book.record(ledger_entry(run_id="other", device="Another CPU"))
+    book.record(ledger_entry(run_id="short", device=CPU.name, elapsed_s=5.0))
+    book.record(ledger_entry(run_id="none", device=CPU.name, tokens=0))
+    assert "formula" in estimate(Settings(), CPU, tmp_path).time.basis
+    book.record(ledger_entry(run_id="tiny", device=CPU.name))
+    far = estimate(Settings(model=ModelSettings(preset="134m")), CPU, tmp_path)
+    assert "formula" in far.time.basis, "a tiny model's speed says little of a large one's"
+
+
+def test_a_damaged_ledger_only_costs_the_measured_figures(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_bytes(b"not a database at all, " * 100)
+    found = estimate(Settings(), CPU, tmp_path)
+    assert found.time.hours is not None
+    assert "ledger cannot be read" in found.time.basis
+
+
+def test_storage_counts_the_checkpoint_being_written(tmp_path: Path) -> None:
+    settings = Settings(model=ModelSettings(preset="134m"))
+    storage = estimate(settings, CPU, tmp_path).storage
+    parameters, matrices = PRESETS["134m"].parameters, PRESETS["134m"].matrix_parameters
+    assert storage.checkpoints_bytes == 3 * (12 * parameters - 4 * matrices)
+    assert storage.corpus_bytes is None
+    known = estimate(settings, CPU, tmp_path, corpus_tokens=1000).storage
+    assert known.corpus_bytes == 2000
+    assert known.total_bytes == storage.total_bytes + 2000
+
+
+def test_own_offers_come_first(tmp_path: Path) -> None:
+    offer = CloudOffer(name="A friend", gpu="T4", usd_per_hour=0.1, hours=2)
+    found = estimate(Settings(cloud=CloudSettings(offers=[offer])), CPU, tmp_path).cloud[0]
+    assert (found.provider, found.kind, found.hours, found.usd) == ("A friend", "yours", 2.0, 0.2)
+
+
+def test_device_names_pass_through_raw(tmp_path: Path) -> None:
+    device = Device(kind="cpu", name="x\x1b[31m", identity="cpu", total_bytes=None, free_bytes=None)
+    found = estimate(Settings(), device, tmp_path)
+    assert found.memory.device == "x\x1b[31m", "cleaning is the window's business"
+    assert found.memory.fits is None

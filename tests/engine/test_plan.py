@@ -1,0 +1,312 @@
+"""The plan: what `auto` becomes, what contradicts itself, and whether the memory formula tells the truth."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from engine import chips, plan
+from engine.errors import SettingsError
+from engine.footprint import CHUNK_LOGITS, memory_parts
+from engine.plan import make_plan
+from engine.records import Device, RunPlan
+from engine.settings import LimitSettings, ModelSettings, Settings, TrainingSettings
+from engine.shape import PRESETS
+
+GIB = 2**30
+MIB = 2**20
+CPU = Device(
+    kind="cpu", name="Some CPU", identity="cpu", total_bytes=24 * GIB, free_bytes=20 * GIB, num_cores=2
+)
+
+
+def gpu(
+    free_gib: float,
+    *,
+    total_gib: float = 4.0,
+    name: str = "NVIDIA GeForce RTX 2050",
+    capability: tuple[int, int] | None = (8, 6),
+) -> Device:
+    return Device(
+        kind="cuda",
+        name=name,
+        identity="GPU-1",
+        total_bytes=int(total_gib * GIB),
+        free_bytes=int(free_gib * GIB),
+        capability=capability,
+        num_cores=8,
+    )
+
+
+def planned(device: Device, training: dict[str, object] | None = None, **model: object) -> RunPlan:
+    settings = Settings(model=ModelSettings(**model), training=TrainingSettings(**(training or {})))  # type: ignore[arg-type]
+    return make_plan(settings, device)
+
+
+# --- preset and shape
+
+
+def test_auto_preset_follows_the_device() -> None:
+    assert planned(CPU).preset == "tiny"
+    assert planned(gpu(3.3)).preset == "134m"
+    assert planned(gpu(3.0, total_gib=3.71)).preset == "134m", "a card of 4 GB reports less than 4 GiB"
+    assert planned(gpu(1.8, total_gib=2.0)).preset == "45m"
+    unknown = Device(kind="cuda", name="X", identity="GPU-1", total_bytes=None, free_bytes=None)
+    assert planned(unknown).preset == "45m"
+
+
+def test_overrides_replace_only_what_they_name() -> None:
+    shape = planned(CPU, preset="15m", n_layer=2, vocab_size=1000).shape
+    assert (shape.n_layer, shape.vocab_size, shape.n_embd) == (2, 1000, 384)
+    assert planned(CPU, preset="tiny", n_head=8).shape.n_kv_head == 2
+    assert planned(CPU, preset="tiny", n_head=1, n_embd=64).shape.n_kv_head == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "said", "remedy"),
+    [
+        ({"n_head": 5}, "model.n_head = 5", "model.n_embd to 260"),
+        ({"n_embd": 250}, "model.n_embd = 250", "model.n_embd to 256"),
+        ({"n_embd": 36, "n_head": 4}, "odd width", "model.n_embd to 40"),
+        ({"n_kv_head": 3}, "model.n_kv_head = 3", "1, 2, 4"),
+        ({"n_kv_head": 8}, "model.n_kv_head = 8", "1, 2, 4"),
+    ],
+)
+def test_a_shape_that_contradicts_itself_is_refused(model: dict[str, object], said: str, remedy: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        planned(CPU, preset="tiny", **model)
+    assert said in caught.value.title
+    assert remedy in caught.value.remedy
+
+
+@pytest.mark.parametrize("model", [{"n_head": 5}, {"n_embd": 250}, {"n_embd": 36}])
+def test_the_remedy_of_a_shape_works(model: dict[str, object]) -> None:
+    with pytest.raises(SettingsError) as caught:
+        planned(CPU, preset="tiny", **model)
+    width = int(caught.value.remedy.split("model.n_embd to ")[1].split(",")[0].rstrip("."))
+    assert planned(CPU, preset="tiny", **{**model, "n_embd": width}).shape.n_embd == width
+
+
+# --- tokens and steps
+
+
+@pytest.mark.parametrize(
+    ("preset", "context", "tokens", "device"),
+    [*product(["tiny", "15m", "45m", "134m"], [None, 100, 1000], ["auto", 1, 200_000], [CPU, gpu(3.3)])],
+)
+def test_the_arithmetic_of_a_plan_holds(
+    preset: str, context: int | None, tokens: object, device: Device
+) -> None:
+    found = planned(device, {"tokens": tokens}, preset=preset, context=context)
+    assert found.micro_batch * found.shape.context * found.grad_accum == found.tokens_per_step
+    assert found.steps * found.tokens_per_step == found.tokens_total
+    assert found.steps >= 1 and found.micro_batch >= 1
+    assert found.memory_total_bytes == sum(found.memory_parts_bytes.values())
+    wanted = 0 if tokens == "auto" else int(str(tokens))
+    assert wanted <= found.tokens_total < max(wanted, 1_000_100_000) + found.tokens_per_step
+
+
+def test_a_micro_batch_that_was_set_is_kept_and_the_step_rounded_to_it() -> None:
+    found = planned(CPU, {"micro_batch": 5}, preset="tiny")
+    assert (found.micro_batch, found.tokens_per_step) == (5, 20 * 256)
+    assert planned(CPU, {"micro_batch": 4, "tokens_per_step": 2048}, preset="tiny").grad_accum == 2
+    assert planned(CPU, {"tokens_per_step": 1000}, preset="tiny").tokens_per_step == 1024
+
+
+def test_a_micro_batch_and_a_step_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(SettingsError) as caught:
+        planned(CPU, {"micro_batch": 3, "tokens_per_step": 4096}, preset="tiny")
+    assert (
+        "training.micro_batch = 3" in caught.value.title and "training.tokens_per_step" in caught.value.title
+    )
+    assert "divisor of 16" in caught.value.remedy and "4608" in caught.value.remedy
+    assert planned(CPU, {"micro_batch": 3, "tokens_per_step": 4608}, preset="tiny").grad_accum == 6
+
+
+def test_a_known_corpus_limits_auto_tokens_and_nothing_else() -> None:
+    assert make_plan(Settings(), CPU, 10_000).tokens_total == pytest.approx(400_000, abs=4096)
+    assert make_plan(Settings(), CPU, 10**9).tokens_total == make_plan(Settings(), CPU).tokens_total
+    fixed = Settings(training=TrainingSettings(tokens=1_000_000))
+    assert make_plan(fixed, CPU, 10_000).tokens_total >= 1_000_000
+    assert make_plan(Settings(), CPU, 0).steps == 1
+
+
+# --- precision and compile
+
+
+def test_precision_follows_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert planned(gpu(3.3)).precision == "bf16"
+    assert planned(gpu(3.3, capability=(7, 5))).precision == "fp16"
+    assert planned(gpu(3.3, capability=None)).precision == "fp16"
+    assert planned(gpu(3.3), {"precision": "fp32"}).precision == "fp32"
+    for flags, precision in (
+        ({"avx512bw", "avx512vl", "avx512dq", "avx2", "fma"}, "bf16"),
+        ({"avx2", "fma"}, "fp32"),
+        (set(), "bf16"),
+    ):
+        monkeypatch.setattr(plan, "cpu_flags", lambda flags=flags: frozenset(flags))
+        assert planned(CPU).precision == precision
+    with pytest.raises(SettingsError, match="fp16"):
+        planned(CPU, {"precision": "fp16"})
+
+
+def test_compiling_is_left_to_runs_that_are_long_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "_has_compiler", lambda: True)
+    assert not planned(CPU, preset="tiny").is_compiled
+    assert planned(CPU, preset="134m").is_compiled
+    assert planned(gpu(3.3)).is_compiled
+    assert not planned(gpu(3.3), {"tokens": 200_000}).is_compiled
+    assert planned(CPU, {"compile": "on"}, preset="tiny").is_compiled
+    assert not planned(gpu(3.3), {"compile": "off"}).is_compiled
+    assert not planned(gpu(3.3, capability=(6, 1))).is_compiled, "Triton needs 7.0"
+    assert planned(gpu(3.3, name="An unheard-of GPU")).is_compiled
+    monkeypatch.setattr(plan, "_has_compiler", lambda: False)
+    assert not planned(gpu(3.3)).is_compiled
+
+
+# --- memory
+
+
+def test_134m_fits_a_four_gb_card_with_recomputation() -> None:
+    found = planned(gpu(3.3), preset="134m")
+    assert found.fits
+    assert found.is_checkpointing_activations
+    assert found.micro_batch >= 8
+
+
+def test_a_roomy_gpu_needs_no_recomputation() -> None:
+    found = planned(gpu(78.0, total_gib=80.0, name="NVIDIA H100 80GB HBM3", capability=(9, 0)), preset="134m")
+    assert not found.is_checkpointing_activations
+    assert found.micro_batch >= 8 and found.fits
+
+
+def test_what_does_not_fit_is_said() -> None:
+    found = planned(gpu(1.0), preset="134m")
+    assert found.fits is False
+    assert (found.micro_batch, found.is_checkpointing_activations) == (1, True)
+    unknown = Device(
+        kind="cuda", name="X", identity="GPU-1", total_bytes=4 * GIB, free_bytes=None, capability=(8, 6)
+    )
+    assert planned(unknown).fits is None
+
+
+def test_settings_win_over_the_search() -> None:
+    assert not planned(gpu(3.3), {"activation_checkpointing": "off"}).is_checkpointing_activations
+    assert planned(CPU, {"activation_checkpointing": "on"}).is_checkpointing_activations
+    assert planned(gpu(3.3), {"micro_batch": 2, "activation_checkpointing": "off"}).micro_batch == 2
+    assert planned(gpu(3.3), {"micro_batch": 8}).is_checkpointing_activations
+    budget = Settings(limits=LimitSettings(vram_budget_gib=2.0))
+    assert make_plan(budget, gpu(3.3)).memory_budget_bytes == 2 * GIB
+
+
+def test_more_memory_never_means_a_smaller_micro_batch() -> None:
+    batches = [
+        planned(gpu(free / 4), {"activation_checkpointing": "on"}, preset="134m").micro_batch
+        for free in range(8, 60)
+    ]
+    assert batches == sorted(batches)
+    assert len(set(batches)) > 3
+
+
+def test_muon_keeps_one_momentum_for_the_matrices() -> None:
+    shape = PRESETS["134m"]
+
+    def optimizer_part(kind: str) -> int:
+        return planned(gpu(3.3), {"optimizer": kind}, preset="134m").memory_parts_bytes["optimizer"]
+
+    assert optimizer_part("adamw") - optimizer_part("muon") == 4 * shape.matrix_parameters
+
+
+# Weights, gradients, activations and logits together, MiB, at the peak of a step of engine.train's model and loss
+# in torch 2.13, by MemTracker under FakeTensorMode (CPU, eager): preset, micro-batch, recomputed, precision.
+MEASURED_MIB = [
+    ("134m", 1, False, "bf16", 2175.6),
+    ("134m", 4, False, "bf16", 4147.4),
+    ("134m", 16, False, "bf16", 12017.0),
+    ("134m", 1, True, "bf16", 1561.8),
+    ("134m", 8, True, "bf16", 1902.3),
+    ("134m", 16, True, "bf16", 2645.3),
+    ("134m", 8, False, "fp32", 8489.5),
+    ("134m", 16, True, "fp32", 3090.3),
+    ("45m", 4, False, "bf16", 1312.1),
+    ("45m", 16, True, "bf16", 852.1),
+    ("tiny", 4, False, "bf16", 141.0),
+    ("tiny", 16, True, "bf16", 172.3),
+]
+
+
+@pytest.mark.parametrize(
+    ("preset", "micro_batch", "is_checkpointing", "precision", "measured_mib"), MEASURED_MIB
+)
+def test_the_formula_agrees_with_what_torch_allocates(
+    preset: str, micro_batch: int, is_checkpointing: bool, precision: str, measured_mib: float
+) -> None:
+    parts = memory_parts(
+        PRESETS[preset],
+        device_kind="cpu",
+        precision=precision,  # type: ignore[arg-type]
+        optimizer="adamw",
+        micro_batch=micro_batch,
+        is_checkpointing=is_checkpointing,
+    )
+    counted = sum(parts[name] for name in ("weights", "gradients", "activations", "logits")) / MIB
+    assert -0.06 < counted / measured_mib - 1 < 0.18
+
+
+def test_the_chunk_of_the_loss_is_the_trainers() -> None:
+    """Read as text: the planner may not import the room with torch."""
+    source = (Path(plan.__file__).parent / "train" / "loss.py").read_text()
+    values = {
+        target.id: node.value
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    assert eval(ast.unparse(values["CHUNK_LOGITS"])) == CHUNK_LOGITS
+
+
+# --- chips
+
+
+@pytest.mark.parametrize(
+    ("name", "chip"),
+    [
+        ("NVIDIA GeForce RTX 2050", "RTX 2050"),
+        ("Tesla T4", "T4"),
+        ("NVIDIA A100-SXM4-80GB", "A100"),
+        ("NVIDIA H100 PCIe", "H100 PCIe"),
+        ("NVIDIA H100 80GB HBM3", "H100"),
+        ("NVIDIA A10G", "A10G"),
+        ("NVIDIA A10", "A10"),
+        ("NVIDIA L40S", "L40S"),
+        ("NVIDIA L4", "L4"),
+        ("NVIDIA RTX A6000", "RTX A6000"),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
+        ("NVIDIA GeForce RTX 3060 Ti", None),
+        ("GeForce GT 710", None),
+        ("", None),
+    ],
+)
+def test_a_gpu_is_known_by_its_name(name: str, chip: str | None) -> None:
+    found = chips.find_chip(name)
+    assert (found.name if found else None) == chip
+
+
+def test_an_unknown_gpu_has_no_speed() -> None:
+    speed = chips.throughput(gpu(3.3, name="An unheard-of GPU"))
+    assert speed.flops is None and "unknown" in speed.basis
+
+
+def test_planning_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, engine.plan, engine.estimate; "
+        "print(*sorted({'torch', 'numpy', 'pynvml', 'psutil'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
