@@ -7,7 +7,9 @@ import getpass
 import time
 from pathlib import Path
 
-from engine.estimate import storage_plan
+from engine.corpus.build import inspect
+from engine.errors import CorpusError
+from engine.estimate import storage_estimate
 from engine.preflight.context import GIB, Context, Verdict, failed, gib, passed, skipped, warned
 from engine.runs.launch import launch_method
 from engine.telemetry.host import disk, memory, read_battery
@@ -45,7 +47,11 @@ def check_disk(context: Context) -> Verdict:
     found = disk(context.workspace)
     if found is None:
         return failed("The free space cannot be told.", f"Look at {context.workspace}: is it there?")
-    needed = storage_plan(context.plan, context.settings).peak_bytes
+    try:
+        corpus_tokens = inspect(context.settings.corpus, context.workspace).estimated_tokens
+    except CorpusError:
+        corpus_tokens = None
+    needed = storage_estimate(context.plan, context.settings, corpus_tokens).total_bytes
     needed += round(context.settings.limits.min_free_disk_gib * GIB)
     kind = found.file_system or "unknown file system"
     evidence = f"{gib(found.free_bytes)} free on {found.mount_point or '?'} ({kind}), the run needs up to {gib(needed)}."
