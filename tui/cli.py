@@ -5,8 +5,6 @@ Every command ends with an exit code of `engine.errors.ExitCode` and never with 
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import subprocess
 import sys
@@ -285,19 +283,13 @@ def ledger_command(ctx: click.Context, as_json: bool, as_csv: bool) -> None:
     """What every run cost."""
     from tui.headless import print_ledger
 
-    entries = _workspace(ctx).ledger()
+    workspace = _workspace(ctx)
     if as_json:
-        _print_json(entries)
+        _print_json(workspace.ledger())
     elif as_csv:
-        from tui.bridge import ledger_columns, to_rows
-
-        output = io.StringIO()
-        writer = csv.DictWriter(output, ledger_columns(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(to_rows(entries))
-        click.echo(output.getvalue(), nl=False)
+        click.echo(workspace.ledger_csv(), nl=False)
     else:
-        print_ledger(entries)
+        print_ledger(workspace.ledger())
 
 
 @main.command("report")

@@ -19,7 +19,7 @@ import msgspec
 
 from engine import __version__, settings_file
 from engine.errors import BlockedError, CorpusError, EngineError, RunFailedError, StoreError
-from engine.ledger.book import LedgerBook
+from engine.ledger.book import LedgerBook, to_csv
 from engine.process import module_argv
 from engine.records import (
     AcknowledgementRow,
@@ -299,6 +299,10 @@ class Workspace:
     def ledger(self) -> list[LedgerEntry]:
         """What every run cost, newest entry of each. Raises: StoreError where the ledger is damaged."""
         return LedgerBook(self.folder).entries()
+
+    def ledger_csv(self) -> str:
+        """The same with every column, for a spreadsheet. Raises: StoreError."""
+        return to_csv(self.ledger())
 
     def report(self) -> Path:
         """Rewrite the generated part of TRAINING.md. Raises: EngineError."""

@@ -107,6 +107,12 @@ class Supervisor:
             if check.status == "waived":
                 text = f"{check.title} was waived: {self._waivers.get(check.id, '')}"
                 self._store.put(event("warning", "waived", text, check=check.id))
+            elif check.status == "warn":
+                self._store.put(event("info", "preflight-warning", f"{check.title}: {check.evidence}"))
+        if not blocking:
+            num_passed = sum(check.status == "pass" for check in checks)
+            text = f"The preflight is clear: {num_passed} of {len(checks)} checks passed."
+            self._store.put(event("info", "preflight-clear", text))
         if self._stop:
             return self._stop
         return Outcome(RunState.FAILED, blocked_reason(blocking), is_refused=True) if blocking else None
