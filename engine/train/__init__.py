@@ -1,0 +1,1 @@
+"""Training itself: the only room that imports torch, reached as a process (`python -m engine.train`)."""

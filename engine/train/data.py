@@ -1,0 +1,133 @@
+"""Batches: windows of the token store, in an order that the seed alone decides.
+
+The order is one endless stream of windows: each epoch a permutation of its own. A position in it is a single number,
+so that a resumed run reads on exactly where the other stopped, and the size of a micro-batch changes nothing.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from typing import Protocol
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.errors import CorpusError
+
+_PREFETCHED = 3
+"""Micro-batches read ahead: enough to hide the disk, little enough to cost no memory."""
+
+
+class Tokens(Protocol):
+    """What is asked of a token store."""
+
+    def __len__(self) -> int:
+        """Number of tokens."""
+
+    def read(self, start: int, length: int) -> np.ndarray:
+        """Tokens `start` to `start + length`."""
+
+
+class Position(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of the stream is consumed."""
+
+    epoch: int = 0
+    """Whole passes over the corpus so far."""
+    cursor: int = 0
+    """Windows consumed of the current pass."""
+
+
+class WindowOrder:
+    """Which window comes when: windows of `context` inputs and one more token, none overlapping in its targets.
+
+    Raises: CorpusError where the store holds no whole window.
+    """
+
+    def __init__(self, num_tokens: int, context: int, seed: int) -> None:
+        self.context = context
+        self.num_windows = (num_tokens - 1) // context
+        self._seed = seed
+        self._epoch = -1
+        self._permutation = np.empty(0, dtype=np.int64)
+        if self.num_windows < 1:
+            raise CorpusError(
+                f"The corpus has {num_tokens} training tokens, fewer than one sequence of {context}.",
+                "Add text to it, or set model.context lower.",
+            )
+
+    def start_of(self, epoch: int, cursor: int) -> int:
+        """First token of the window that an epoch reads as its `cursor`-th."""
+        if epoch != self._epoch:
+            self._permutation = np.random.default_rng((self._seed, epoch)).permutation(self.num_windows)
+            self._epoch = epoch
+        return int(self._permutation[cursor]) * self.context
+
+    def advance(self, position: Position, num_windows: int) -> Position:
+        """The position after so many more windows."""
+        consumed = position.epoch * self.num_windows + position.cursor + num_windows
+        return Position(epoch=consumed // self.num_windows, cursor=consumed % self.num_windows)
+
+    def starts(self, position: Position) -> Iterator[int]:
+        """The first token of every window from a position on, without end."""
+        epoch, cursor = position.epoch, position.cursor
+        while True:
+            while cursor < self.num_windows:
+                yield self.start_of(epoch, cursor)
+                cursor += 1
+            epoch, cursor = epoch + 1, 0
+
+
+class BatchStream:
+    """Micro-batches from a position on, read ahead by a thread of its own until `close`."""
+
+    def __init__(
+        self, tokens: Tokens, order: WindowOrder, position: Position, micro_batch: int, device: torch.device
+    ) -> None:
+        self._tokens = tokens
+        self._context = order.context
+        self._starts = order.starts(position)
+        self._micro_batch = micro_batch
+        self._device = device
+        self._ready: queue.Queue[Tensor | BaseException] = queue.Queue(_PREFETCHED)
+        self._is_closed = threading.Event()
+        self._thread = threading.Thread(target=self._read_ahead, name="batches", daemon=True)
+        self._thread.start()
+
+    def next(self) -> tuple[Tensor, Tensor]:
+        """Inputs and targets, (micro_batch, context) int64 each, on the device.
+
+        Raises: whatever reading the store raised.
+        """
+        batch = self._ready.get()
+        if isinstance(batch, BaseException):
+            raise batch
+        batch = batch.to(self._device, non_blocking=True)  # (B, T + 1)
+        return batch[:, :-1], batch[:, 1:]
+
+    def close(self) -> None:
+        """End the thread; batches that were read ahead are dropped."""
+        self._is_closed.set()
+        while self._thread.is_alive():
+            try:
+                self._ready.get(timeout=0.05)
+            except queue.Empty:
+                continue
+
+    def _read_ahead(self) -> None:
+        try:
+            while not self._is_closed.is_set():
+                starts = [next(self._starts) for _ in range(self._micro_batch)]
+                batch = read_windows(self._tokens, starts, self._context)
+                self._ready.put(batch.pin_memory() if self._device.type == "cuda" else batch)
+        except (OSError, ValueError, RuntimeError, CorpusError) as error:
+            self._ready.put(error)
+
+
+def read_windows(tokens: Tokens, starts: list[int], context: int) -> Tensor:
+    """The windows that begin at `starts`: (len(starts), context + 1) int64."""
+    rows = [tokens.read(start, context + 1).astype(np.int64) for start in starts]
+    return torch.from_numpy(np.stack(rows))

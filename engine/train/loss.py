@@ -1,0 +1,84 @@
+"""Cross-entropy from hidden states, without the full logits.
+
+The logits of 4,096 tokens of a vocabulary of 32,000 are 500 MiB, and their gradient as much again. Here a chunk
+of tokens at a time goes through the head, and its gradients are taken at once, so that no more than one chunk's
+logits exist. Written by hand because torch 2.13's `F.linear_cross_entropy` returned a wrong loss in bf16 on a CPU.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+CHUNK_LOGITS = 2**24
+"""Logits that exist at a time: at most 6 bytes each while a chunk is worked on."""
+
+
+def cross_entropy_sum(
+    hidden: Tensor, head: Tensor, targets: Tensor, chunk_logits: int = CHUNK_LOGITS
+) -> Tensor:
+    """Sum over all tokens of the cross-entropy in nats, an fp32 scalar.
+
+    `hidden` (N, D), `head` (V, D), `targets` (N,) int64. Under autocast the matrix products run in its dtype;
+    softmax and sum are always fp32. Divide by the number of tokens for the mean.
+    """
+    dtype = hidden.dtype
+    if torch.is_autocast_enabled(hidden.device.type):
+        dtype = torch.get_autocast_dtype(hidden.device.type)
+    chunk = max(1, chunk_logits // head.shape[0])
+    with torch.autocast(hidden.device.type, enabled=False):
+        if torch.is_grad_enabled():
+            total: Tensor = _ChunkedCrossEntropy.apply(hidden, head, targets, chunk, dtype)  # type: ignore[no-untyped-call]
+            return total
+        matrix, rows = head.to(dtype), hidden.to(dtype)
+        total = hidden.new_zeros((), dtype=torch.float32)
+        for start in range(0, rows.shape[0], chunk):
+            total += _chunk_loss(rows[start : start + chunk], matrix, targets[start : start + chunk])[0]
+        return total
+
+
+def _chunk_loss(rows: Tensor, matrix: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """The sum of a chunk's losses, and its log-probabilities (C, V) in fp32."""
+    logits = (rows @ matrix.T).float()  # (C, V)
+    logits -= logits.logsumexp(dim=-1, keepdim=True)
+    return -logits.gather(1, targets[:, None]).sum(), logits
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """Takes the gradients of the sum in the forward pass; backward only scales them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor, chunk: int, dtype: torch.dtype
+    ) -> Tensor:
+        matrix, rows = head.to(dtype), hidden.to(dtype)  # (V, D), (N, D)
+        total = hidden.new_zeros((), dtype=torch.float32)
+        grad_hidden = torch.empty_like(rows)
+        grad_head = torch.zeros_like(head, dtype=torch.float32)
+        for start in range(0, rows.shape[0], chunk):
+            part, target = rows[start : start + chunk], targets[start : start + chunk]
+            loss, logits = _chunk_loss(part, matrix, target)
+            total += loss
+            # d loss / d logits = softmax - one-hot: between -1 and 1, so that half precision holds it unscaled
+            slope = (
+                logits.exp_().scatter_add_(1, target[:, None], torch.full_like(logits[:, :1], -1.0)).to(dtype)
+            )  # (C, V)
+            torch.mm(slope, matrix, out=grad_hidden[start : start + chunk])
+            grad_head += slope.T @ part
+        ctx.save_for_backward(grad_hidden, grad_head)
+        ctx.hidden_dtype, ctx.head_dtype = hidden.dtype, head.dtype
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        grad_hidden, grad_head = ctx.saved_tensors
+        scale = grad_outputs[0]
+        return (
+            grad_hidden.to(ctx.hidden_dtype) * scale,
+            grad_head.mul_(scale).to(ctx.head_dtype),
+            None,
+            None,
+            None,
+        )

@@ -1,0 +1,129 @@
+"""`model/`: the finished model as others read it (weights, config.json of a Qwen3, tokenizer), and reading it back."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import msgspec
+
+from engine import atomic
+from engine.errors import CheckpointError
+from engine.shape import ModelShape
+from engine.train.checkpoint import load_weights, newest_verified
+from engine.train.model import INIT_STD, NORM_EPS, ROPE_THETA, Decoder
+from engine.train.tensorfile import write_tensors
+
+INFO_FILE = "info.json"
+
+
+class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a finished model is and how good it became."""
+
+    run_id: str
+    preset: str
+    parameters: int
+    shape: ModelShape
+    corpus: str
+    """As the settings say it; raw text from outside."""
+    step: int
+    tokens: int
+    val_loss: float | None
+    """Nats a token; None where it could not be measured."""
+    val_bits_per_byte: float | None
+    end_of_text_id: int
+    finished_at: float
+
+
+def config_of(shape: ModelShape, end_of_text_id: int) -> dict[str, object]:
+    """config.json of transformers' `Qwen3ForCausalLM`. Source: transformers, configuration_qwen3.py."""
+    return {
+        "architectures": ["Qwen3ForCausalLM"],
+        "model_type": "qwen3",
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "bos_token_id": end_of_text_id,
+        "eos_token_id": end_of_text_id,
+        "head_dim": shape.head_dim,
+        "hidden_act": "silu",
+        "hidden_size": shape.n_embd,
+        "initializer_range": INIT_STD,
+        "intermediate_size": shape.intermediate,
+        "max_position_embeddings": shape.context,
+        "max_window_layers": shape.n_layer,
+        "num_attention_heads": shape.n_head,
+        "num_hidden_layers": shape.n_layer,
+        "num_key_value_heads": shape.n_kv_head,
+        "rms_norm_eps": NORM_EPS,
+        "rope_scaling": None,
+        "rope_theta": ROPE_THETA,
+        "sliding_window": None,
+        "tie_word_embeddings": shape.tie_embeddings,
+        "torch_dtype": "float32",
+        "use_cache": True,
+        "use_sliding_window": False,
+        "vocab_size": shape.vocab_size,
+    }
+
+
+def write_model(run_dir: Path, model: Decoder, info: ModelInfo) -> Path:
+    """Write `model/` aside and put it in place whole; one that is there already is replaced.
+
+    Raises: CheckpointError where the disk is full or the folder cannot be written.
+    """
+    target, aside = run_dir / "model", run_dir / f".model.{os.getpid()}"
+    try:
+        for leftover in run_dir.glob(".model.*"):
+            shutil.rmtree(leftover)
+        aside.mkdir(mode=0o700)
+        write_tensors(aside / "model.safetensors", model.named_parameters(), {"run": info.run_id})
+        for name, content in (
+            ("config.json", msgspec.json.encode(config_of(info.shape, info.end_of_text_id))),
+            (INFO_FILE, msgspec.json.encode(info)),
+        ):
+            atomic.write_bytes(aside / name, msgspec.json.format(content, indent=2))
+        atomic.write_bytes(aside / "tokenizer.json", (run_dir / "tokenizer.json").read_bytes())
+        if target.exists():
+            target.rename(run_dir / f".model.old.{os.getpid()}")
+        aside.rename(target)
+        atomic.fsync_folder(run_dir)
+        for leftover in run_dir.glob(".model.*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+    except OSError as error:
+        raise CheckpointError(
+            f"The finished model could not be written: {error.strerror or error}.",
+            f"Make room on the disk of {run_dir}; the last checkpoint holds the same weights.",
+        ) from error
+    return target
+
+
+def load_newest(run_dir: Path) -> tuple[Decoder, str]:
+    """The finished model, else the newest good checkpoint's, in evaluation mode on the CPU, and where it is from.
+
+    Raises: CheckpointError where there is neither.
+    """
+    finished = run_dir / "model"
+    if finished.is_dir():
+        try:
+            shape = msgspec.json.decode((finished / INFO_FILE).read_bytes(), type=ModelInfo).shape
+        except (OSError, msgspec.MsgspecError) as error:
+            raise CheckpointError(
+                f"{finished / INFO_FILE} cannot be read: {error}",
+                f"Move {finished} aside: the newest checkpoint is then used.",
+            ) from error
+        return _load(shape, finished / "model.safetensors"), "model"
+    search = newest_verified(run_dir)
+    if search.checkpoint is None:
+        title = f"{run_dir} has no checkpoint that could be used."
+        raise CheckpointError(
+            " ".join([title, *(error.title for error in search.damaged)]), "Wait for its first one."
+        )
+    folder = search.checkpoint.folder
+    return _load(search.checkpoint.state.shape, folder / "model.safetensors"), folder.name
+
+
+def _load(shape: ModelShape, weights: Path) -> Decoder:
+    model = Decoder(shape)
+    load_weights(weights, model)
+    return model.eval()

@@ -1,0 +1,110 @@
+"""The optimizer and the schedule of its rate.
+
+"muon": Muon for the hidden matrices, its rate matched to AdamW's by the root mean square of the update, and fused
+AdamW for embedding, head and norms. "adamw": fused AdamW for all. Only hidden matrices decay.
+Sources: Muon, kellerjordan.github.io/posts/muon, December 2024; the matching, arXiv 2502.16982, February 2025;
+warm-up, flat, decay: arXiv 2405.18392, May 2024.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW, Muon, Optimizer
+
+ADAMW_BETAS = (0.9, 0.95)
+ADAMW_EPS = 1e-8
+MUON_MOMENTUM = 0.95
+
+
+def learning_rate_frac(step: int, steps: int, warmup_frac: float, decay_frac: float) -> float:
+    """Share of the peak rate, above 0 up to 1, for step `step` of 1 to `steps`.
+
+    Rises in a line over the first `warmup_frac` of the steps, stays, and falls in a line to nearly 0 over the last
+    `decay_frac`; at least one step each.
+    """
+    warmup = max(1.0, warmup_frac * steps)
+    decay = max(1.0, decay_frac * steps)
+    return min(1.0, step / warmup, (steps - step + 1) / decay)
+
+
+def is_hidden_matrix(name: str, parameter: Tensor) -> bool:
+    """Whether a parameter is one of the matrices within the blocks: what Muon updates and what decays."""
+    return parameter.ndim == 2 and ".layers." in name
+
+
+class OptimizerSet:
+    """The optimizers of one model, used as one; its state is known by the parameters' names."""
+
+    def __init__(self, model: nn.Module, kind: str, learning_rate: float, weight_decay: float) -> None:
+        self._names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
+        self._peak = learning_rate
+        self.learning_rate = learning_rate
+        """The rate of the next step."""
+        matrices = [p for p, name in self._names.items() if is_hidden_matrix(name, p)]
+        others = [p for p, name in self._names.items() if not is_hidden_matrix(name, p)]
+        plain = {"params": others, "weight_decay": 0.0}
+        decaying = {"params": matrices, "weight_decay": weight_decay}
+        self.optimizers: tuple[Optimizer, ...]
+        """What torch calls optimizers; a gradient scaler steps each."""
+        if kind == "muon":
+            muon = Muon(
+                matrices,
+                lr=learning_rate,
+                weight_decay=weight_decay,
+                momentum=MUON_MOMENTUM,
+                adjust_lr_fn="match_rms_adamw",
+            )
+            self.optimizers = (muon, _adamw([plain], learning_rate))
+        else:
+            self.optimizers = (_adamw([decaying, plain], learning_rate),)
+
+    def set_rate(self, frac: float) -> None:
+        """Set the rate of the next step to a share of the peak."""
+        self.learning_rate = self._peak * frac
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.learning_rate
+
+    def zero_grad(self) -> None:
+        """Free the gradients."""
+        for parameter in self._names:
+            parameter.grad = None
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """The state as `parameter:key` and tensor, in the order of the names; empty before the first step."""
+        found = {
+            f"{self._names[parameter]}:{key}": value
+            for optimizer in self.optimizers
+            for parameter, state in optimizer.state.items()
+            for key, value in state.items()
+        }
+        return iter(sorted(found.items()))
+
+    def load(self, tensors: Iterator[tuple[str, Tensor]]) -> None:
+        """Take over a state that `tensors` gave, one tensor at a time.
+
+        Raises: KeyError where it names a parameter that this model has not.
+        """
+        by_name = {name: parameter for parameter, name in self._names.items()}
+        owners = {
+            parameter: optimizer
+            for optimizer in self.optimizers
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+        }
+        for full_name, tensor in tensors:
+            name, _, key = full_name.rpartition(":")
+            parameter = by_name[name]
+            owners[parameter].state[parameter][key] = tensor.to(parameter.device)
+
+
+def _adamw(groups: list[dict[str, object]], learning_rate: float) -> AdamW:
+    return AdamW(groups, lr=learning_rate, betas=ADAMW_BETAS, eps=ADAMW_EPS, fused=True)
+
+
+def clip_gradients(model: nn.Module, max_norm: float) -> Tensor:
+    """Scale the gradients down to `max_norm` together; the norm before that, a scalar on the device."""
+    return torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)

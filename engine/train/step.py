@@ -1,0 +1,178 @@
+"""One optimizer step: accumulation over micro-batches, clipping, and what to do when something is not finite."""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from collections.abc import Callable
+
+import msgspec
+import torch
+
+from engine.errors import EngineError
+from engine.records import RunPlan
+from engine.settings import TrainingSettings
+from engine.train.data import BatchStream, Position, Tokens, WindowOrder
+from engine.train.device import Accelerator, forward_backward
+from engine.train.journal import Journal
+from engine.train.model import Decoder
+from engine.train.optim import OptimizerSet, clip_gradients
+
+_MAX_SKIPPED_IN_A_ROW = 5
+
+
+class StepResult(msgspec.Struct, frozen=True):
+    """What a step came to."""
+
+    loss: float
+    """Mean cross-entropy of its tokens, nats a token."""
+    grad_norm: float
+    """Before clipping."""
+    seconds: float
+    """Time it took, pauses left out."""
+    is_skipped: bool
+    """Whether the weights stayed as they were, because loss or gradient was not finite."""
+
+
+class Stepper:
+    """Does steps from a position of the data on; after one fails midway, the same step can be done again."""
+
+    def __init__(
+        self,
+        model: Decoder,
+        optimizer: OptimizerSet,
+        accelerator: Accelerator,
+        plan: RunPlan,
+        settings: TrainingSettings,
+        tokens: Tokens,
+        journal: Journal,
+    ) -> None:
+        self._model, self._optimizer, self._accelerator = model, optimizer, accelerator
+        self._clip = settings.gradient_clip
+        self._tokens = tokens
+        self._journal = journal
+        self._stream: BatchStream | None = None
+        self._skipped_in_a_row = 0
+        self._tokens_per_step = plan.tokens_per_step
+        self.windows_per_step = plan.tokens_per_step // plan.shape.context
+        """Sequences of an optimizer step."""
+        self.order = WindowOrder(len(tokens), plan.shape.context, settings.seed)
+        """Which window comes when."""
+        self.micro_batch = plan.micro_batch
+        """Sequences at a time; lowered where the device has no room for them."""
+
+    @property
+    def grad_accum(self) -> int:
+        """Micro-steps of a step."""
+        return self.windows_per_step // self.micro_batch
+
+    def begin(self, position: Position) -> None:
+        """Read from here on."""
+        self.close()
+        self._stream = BatchStream(
+            self._tokens, self.order, position, self.micro_batch, self._accelerator.device
+        )
+
+    def close(self) -> None:
+        """End reading ahead."""
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def step(self, position: Position, attend: Callable[[], float]) -> StepResult:
+        """The step whose first window is at `position`, with smaller micro-batches where memory runs out.
+
+        `attend` is called after every micro-step; it returns the seconds it has held training in all, and may raise.
+        Raises: EngineError where not even one sequence fits, or five steps in a row were not finite.
+        """
+        while True:
+            try:
+                return self._step(attend)
+            except torch.OutOfMemoryError as error:
+                reason = str(error).splitlines()[0]
+            # Outside the handler, whose traceback would keep the step's tensors alive.
+            self._halve(reason)
+            self.begin(position)
+
+    def _step(self, attend: Callable[[], float]) -> StepResult:
+        assert self._stream is not None, "begin comes first"
+        started, held_before = time.monotonic(), attend()
+        self._model.train()
+        self._optimizer.zero_grad()
+        total = torch.zeros((), device=self._accelerator.device)
+        for _ in range(self.grad_accum):
+            inputs, targets = self._stream.next()  # (B, T) each
+            total += forward_backward(
+                self._model, self._accelerator, inputs, targets, 1 / self._tokens_per_step
+            )
+            self._accelerator.throttle()
+            held_s = attend()
+        loss, norm = self._update(total / self._tokens_per_step)
+        is_skipped = not (math.isfinite(loss) and math.isfinite(norm))
+        self._optimizer.zero_grad()
+        seconds = time.monotonic() - started - (held_s - held_before)
+        if is_skipped:
+            self._note_skipped(loss, norm)
+        else:
+            self._skipped_in_a_row = 0
+        return StepResult(loss, norm, seconds, is_skipped)
+
+    def _update(self, mean_loss: torch.Tensor) -> tuple[float, float]:
+        """Clip and step, unless something is not finite; loss and gradient norm."""
+        scaler = self._accelerator.scaler
+        if scaler.is_enabled():
+            for optimizer in self._optimizer.optimizers:
+                scaler.unscale_(optimizer)
+        norm_tensor = clip_gradients(self._model, self._clip)
+        loss, norm = torch.stack(
+            (mean_loss, norm_tensor)
+        ).tolist()  # the one time a step that the GPU is waited for
+        if math.isfinite(loss) and math.isfinite(norm):
+            for optimizer in self._optimizer.optimizers:
+                optimizer.step()
+        if scaler.is_enabled():
+            scaler.update()
+        return loss, norm
+
+    def _note_skipped(self, loss: float, norm: float) -> None:
+        scaler = self._accelerator.scaler
+        if scaler.is_enabled() and math.isfinite(loss) and scaler.get_scale() >= 1.0:
+            return  # how fp16 finds its scale, nothing wrong
+        self._skipped_in_a_row += 1
+        what = "loss" if not math.isfinite(loss) else "gradient"
+        self._journal.tell(
+            "warning",
+            "non-finite",
+            f"The {what} of a step is not finite: the step is left out ({self._skipped_in_a_row} in a row).",
+            loss=str(loss),
+            grad_norm=str(norm),
+            in_a_row=self._skipped_in_a_row,
+        )
+        if self._skipped_in_a_row >= _MAX_SKIPPED_IN_A_ROW:
+            raise EngineError(
+                f"The {what} was not finite in {self._skipped_in_a_row} steps in a row: the training has diverged.",
+                'Start a new run with a lower training.learning_rate, or with training.precision = "bf16".',
+            )
+
+    def _halve(self, reason: str) -> None:
+        """Go on with the next smaller micro-batch that divides the step."""
+        before = self.micro_batch
+        smaller = [n for n in range(1, before) if self.windows_per_step % n == 0 and n <= max(1, before // 2)]
+        if not smaller:
+            raise EngineError(
+                f"The device has no room for a single sequence of {self._model.shape.context} tokens: {reason}",
+                "Free its memory, or start a run with a smaller model.context or model.preset.",
+            )
+        self.micro_batch = smaller[-1]
+        self._optimizer.zero_grad()
+        gc.collect()
+        if self._accelerator.is_cuda:
+            torch.cuda.empty_cache()
+        self._journal.tell(
+            "warning",
+            "out-of-memory",
+            f"The device ran out of memory: going on with {self.micro_batch} sequences at a time instead of {before}.",
+            reason=reason,
+            micro_batch=self.micro_batch,
+        )

@@ -1,0 +1,72 @@
+"""Which parameter is updated how, and the schedule."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from engine.train.model import Decoder
+from engine.train.optim import OptimizerSet, learning_rate_frac
+from tests.engine.train.conftest import SMALL
+
+
+def small_model() -> Decoder:
+    model = Decoder(SMALL)
+    model.initialise(1)
+    return model
+
+
+def names_of(model: Decoder, optimizer: torch.optim.Optimizer) -> set[str]:
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    return {names[p] for group in optimizer.param_groups for p in group["params"]}
+
+
+def test_muon_gets_the_hidden_matrices_and_adamw_the_rest():
+    model = small_model()
+    muon, adamw = OptimizerSet(model, "muon", 1e-3, 0.1).optimizers
+    assert isinstance(muon, torch.optim.Muon) and isinstance(adamw, torch.optim.AdamW)
+    assert names_of(model, muon) == {n for n in dict(model.named_parameters()) if "_proj." in n}
+    assert names_of(model, muon) | names_of(model, adamw) == set(dict(model.named_parameters()))
+    assert muon.param_groups[0]["weight_decay"] == 0.1
+    assert adamw.param_groups[0]["weight_decay"] == 0.0
+    assert muon.param_groups[0]["adjust_lr_fn"] == "match_rms_adamw"
+
+
+def test_adamw_decays_matrices_alone():
+    model = small_model()
+    (adamw,) = OptimizerSet(model, "adamw", 1e-3, 0.1).optimizers
+    decay = {group["weight_decay"]: group["params"] for group in adamw.param_groups}
+    assert all(p.ndim == 2 for p in decay[0.1])
+    assert len(decay[0.1]) == 14 and len(decay[0.1]) + len(decay[0.0]) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize("kind", ["muon", "adamw"])
+def test_a_state_that_was_saved_and_loaded_gives_the_same_steps(kind: str):
+    def steps(model: Decoder, optimizer: OptimizerSet, first: int, last: int) -> None:
+        for step in range(first, last):
+            torch.manual_seed(step)
+            optimizer.set_rate(1.0 / (1 + step))
+            model(torch.randint(0, 512, (2, 8))).pow(3).mean().backward()
+            for each in optimizer.optimizers:
+                each.step()
+            optimizer.zero_grad()
+
+    whole, part = small_model(), small_model()
+    whole_optimizer, part_optimizer = (OptimizerSet(m, kind, 1e-2, 0.1) for m in (whole, part))
+    steps(whole, whole_optimizer, 0, 6)
+    steps(part, part_optimizer, 0, 3)
+    resumed = small_model()
+    resumed.load_state_dict(part.state_dict())
+    resumed_optimizer = OptimizerSet(resumed, kind, 1e-2, 0.1)
+    resumed_optimizer.load(iter([(name, tensor.clone()) for name, tensor in part_optimizer.tensors()]))
+    steps(resumed, resumed_optimizer, 3, 6)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
+def test_the_rate_rises_stays_and_falls():
+    rates = [learning_rate_frac(step, 100, 0.1, 0.4) for step in range(1, 101)]
+    assert rates[0] == pytest.approx(0.1) and rates[9:60] == [1.0] * 51
+    assert rates[4] == pytest.approx(0.5) and rates[80] == pytest.approx(0.5)
+    assert 0 < rates[99] < 0.03
+    assert [learning_rate_frac(step, 3, 0.0, 0.0) for step in (1, 2, 3)] == [1.0, 1.0, 1.0]
+    assert learning_rate_frac(1, 1, 0.02, 0.4) > 0
