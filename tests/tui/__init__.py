@@ -1,0 +1,1 @@
+"""The windows, pressed and looked at."""

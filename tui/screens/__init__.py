@@ -1,0 +1,1 @@
+"""The four screens, each with its stylesheet beside it."""

@@ -1,0 +1,140 @@
+"""Makes pictures of every screen in every state, to be looked at: SVG, and PNG where cairosvg is installed.
+
+Run: python -m bench.pictures FOLDER [--workspace DIR] [NAME ...]; NAME picks pictures by the beginning of their
+file name. Without a workspace the facts are those of tests/tui/recorded.py; with one, its own, and only read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.tui.recorded import RecordedBridge, checks, entry, in_state
+from tui.app import LlmTui
+from tui.bridge import Bridge
+
+CELL = 12.2
+"""Width of a character in Textual's SVG."""
+SIZES = ((80, 24), (120, 34), (200, 50))
+RUN_STATES = ("running", "gpu", "preparing", "paused", "stale", "abandoned", "failed", "stopped", "finished")
+ENTRIES = (
+    entry("1123-192601-tiny-ab12", 60),
+    entry(
+        "1122-080000-134m-77ff",
+        90_000,
+        state="stopped",
+        preset="134m",
+        device="NVIDIA GeForce RTX 2050",
+        tokens=212_000_000,
+        elapsed_s=201_000,
+        gpu_energy_j=6.4e6,
+        machine_energy_j=None,
+        energy_source=None,
+        cost=None,
+        gpu_celsius_max=78.0,
+        gpu_watts_max=39.0,
+    ),
+    entry("1120-211500-tiny-03c9", 260_000, waivers='{"power": "the socket is on a UPS"}'),
+)
+
+
+def stories() -> dict[str, tuple[Any, tuple[str, ...]]]:
+    """Name to the bridge and the keys that lead to the picture."""
+    found: dict[str, tuple[Any, tuple[str, ...]]] = {
+        f"run-{state}": (RecordedBridge(in_state(state)), ("2",)) for state in RUN_STATES
+    }
+    clear = RecordedBridge()
+    clear.verdicts = checks(blocking=False)
+    many = RecordedBridge(in_state("running"), entries=ENTRIES)
+    for index, state in enumerate(("finished", "failed", "stopped")):
+        shot = in_state(state)
+        many.shots[f"112{index}-080000-tiny-0{index}ff"] = shot
+    found |= {
+        "preflight-locked": (RecordedBridge(), ("1",)),
+        "preflight-clear": (clear, ("1",)),
+        "preflight-waive": (RecordedBridge(), ("1", "w", "t", "e", "s", "t")),
+        "run-empty": (RecordedBridge(), ("2",)),
+        "run-help": (RecordedBridge(in_state("running")), ("2", "question_mark")),
+        "run-stop": (RecordedBridge(in_state("running")), ("2", "x")),
+        "run-zoom": (RecordedBridge(in_state("running")), ("2", "z")),
+        "welcome": (RecordedBridge(has_settings=False), ()),
+        "ledger": (many, ("3",)),
+        "ledger-empty": (RecordedBridge(), ("3",)),
+        "runs": (many, ("4",)),
+    }
+    return found
+
+
+async def take(folder: Path, name: str, bridge: Any, keys: tuple[str, ...], size: tuple[int, int]) -> None:
+    """One picture."""
+    app = LlmTui(getattr(bridge, "folder", Path("/home/ana/gpt")), bridge)
+    async with app.run_test(size=size, notifications=True) as pilot:
+        for _ in range(4):
+            await pilot.pause(0.05)
+        for key in keys:
+            await pilot.press(key)
+            await pilot.pause(0.15)
+        await pilot.pause(0.3)
+        path = folder / f"{name}-{size[0]}x{size[1]}.svg"
+        path.write_text(app.export_screenshot(title=name), "utf-8")
+    try:
+        import cairosvg
+    except ImportError:
+        return
+    svg = with_dots(path.read_text("utf-8").replace("Fira Code", "DejaVu Sans Mono"))
+    cairosvg.svg2png(
+        bytestring=svg.encode(), write_to=str(path.with_suffix(".png")), output_width=size[0] * 10
+    )
+
+
+def with_dots(svg: str) -> str:
+    """Draw braille as dots: the fonts that cairosvg finds seldom have it."""
+
+    def drawn(match: re.Match[str]) -> str:
+        attributes, content = match.groups()
+        text = html.unescape(content)
+        if not any(0x2800 <= ord(character) <= 0x28FF for character in text):
+            return match.group(0)
+        kind = re.search(r'class="([^"]+)"', attributes).group(1)  # type: ignore[union-attr]
+        x, y = (float(re.search(rf' {axis}="([^"]+)"', attributes).group(1)) for axis in "xy")  # type: ignore[union-attr]
+        dots = [
+            f'<rect class="{kind}" x="{x + (i + 0.15 + 0.5 * (bit in (3, 4, 5, 7))) * CELL:.1f}" '
+            f'y="{y - 17 + 6 * {0: 0, 1: 1, 2: 2, 6: 3, 3: 0, 4: 1, 5: 2, 7: 3}[bit]:.1f}" width="4" height="4"/>'
+            for i, character in enumerate(text)
+            for bit in range(8)
+            if 0x2800 <= ord(character) <= 0x28FF and (ord(character) - 0x2800) >> bit & 1
+        ]
+        blank = "".join("\u00a0" if 0x2800 <= ord(c) <= 0x28FF else c for c in text)
+        return f"<text{attributes}>{html.escape(blank)}</text>{''.join(dots)}"
+
+    return re.sub(r"<text([^>]*)>([^<]*)</text>", drawn, svg)
+
+
+def real_stories(workspace: Path) -> dict[str, tuple[Any, tuple[str, ...]]]:
+    """The screens on a workspace of this machine."""
+    keys = {"run": "2", "ledger": "3", "runs": "4"}
+    return {f"real-{name}": (Bridge(workspace), (key,)) for name, key in keys.items()}
+
+
+def main() -> None:
+    """All pictures, or those whose names begin as given."""
+    folder, arguments = Path(sys.argv[1]), sys.argv[2:]
+    told = stories()
+    if "--workspace" in arguments:
+        at = arguments.index("--workspace")
+        told = real_stories(Path(arguments[at + 1]))
+        del arguments[at : at + 2]
+    wanted = tuple(arguments)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, (bridge, keys) in told.items():
+        for size in SIZES:
+            if not wanted or f"{name}-{size[0]}x{size[1]}".startswith(wanted):
+                asyncio.run(take(folder, name, bridge, keys, size))
+
+
+if __name__ == "__main__":
+    main()

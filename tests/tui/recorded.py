@@ -1,0 +1,477 @@
+"""Facts of imagined runs for the windows to show, and a bridge that hands them out.
+
+The shapes of the curves are those of a small run; no figure here is a measurement of anything.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import AsyncGenerator, Mapping
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+
+from engine.errors import EngineError
+from engine.records import (
+    Bucket,
+    Check,
+    CheckpointRow,
+    CloudQuote,
+    CostView,
+    Device,
+    EventRow,
+    LedgerEntry,
+    LossPoint,
+    ProgressRow,
+    RunPlan,
+    RunSnapshot,
+    RunState,
+    RunSummary,
+    Series,
+    Status,
+    TextSampleRow,
+)
+from engine.shape import PRESETS
+
+NOW = time.time()
+RUN_ID = "1123-192601-tiny-ab12"
+CPU = Device(
+    kind="cpu", name="AMD Ryzen 5 5600H", identity="cpu", total_bytes=16 * 2**30, free_bytes=11 * 2**30
+)
+GPU = Device(
+    kind="cuda",
+    name="NVIDIA GeForce RTX 2050",
+    identity="GPU-0d1e",
+    total_bytes=4 * 2**30,
+    free_bytes=3600 * 2**20,
+    capability=(8, 6),
+)
+
+
+def plan(device: Device = CPU, preset: str = "tiny", tokens_total: int = 2_002_944) -> RunPlan:
+    """A plan; the memory figures are made up."""
+    return RunPlan(
+        preset=preset,
+        shape=PRESETS[preset],
+        device=device,
+        precision="bf16",
+        optimizer="muon",
+        learning_rate=4e-3,
+        tokens_total=tokens_total,
+        tokens_per_step=4096,
+        micro_batch=8,
+        grad_accum=2,
+        steps=tokens_total // 4096,
+        is_compiled=False,
+        is_checkpointing_activations=False,
+        memory_parts_bytes={"weights": 2**24},
+        memory_total_bytes=2**28,
+        memory_budget_bytes=2**30,
+    )
+
+
+def losses(tokens: int, num_points: int = 300, noise: float = 0.05) -> tuple[LossPoint, ...]:
+    """A falling curve up to `tokens`."""
+    chance = random.Random(7)
+    return tuple(
+        LossPoint(
+            tokens=tokens * (index + 1) // num_points,
+            loss=3.1
+            + 5.2 * math.exp(-14 * (index + 1) / num_points)
+            - 0.6 * index / num_points
+            + chance.gauss(0, noise),
+        )
+        for index in range(num_points)
+    )
+
+
+def series(name: str, middle: float, swing: float, gap: tuple[int, int] = (0, 0)) -> Series:
+    """A wavy sensor, with a gap."""
+    chance = random.Random(name)
+    buckets = tuple(
+        Bucket(index=i, low=v * 0.97, mean=v, high=v * 1.03)
+        for i in range(120)
+        if not gap[0] <= i < gap[1]
+        for v in [
+            middle
+            + swing * math.sin(i / 9) * min(1, i / 40)
+            + chance.gauss(0, swing / 9)
+            - 2 * swing / (1 + i / 3)
+        ]
+    )
+    return Series(
+        name=name,
+        num_buckets=120,
+        buckets=buckets,
+        now=buckets[-1].mean,
+        low=min(b.low for b in buckets),
+        mean=middle,
+        high=max(b.high for b in buckets),
+    )
+
+
+def unknown(name: str) -> Series:
+    """A sensor that this machine does not have."""
+    return Series(name=name, num_buckets=120, buckets=(), now=None, low=None, mean=None, high=None)
+
+
+def sensors(device: Device) -> dict[str, Series]:
+    """What such a machine would read."""
+    gpu = device.kind == "cuda"
+    return {
+        "gpu_celsius": series("gpu_celsius", 66, 6, (60, 68)) if gpu else unknown("gpu_celsius"),
+        "gpu_watts": series("gpu_watts", 34, 5, (60, 68)) if gpu else unknown("gpu_watts"),
+        "gpu_util_frac": unknown("gpu_util_frac"),
+        "cpu_celsius": series("cpu_celsius", 71, 8) if gpu else unknown("cpu_celsius"),
+        "cpu_watts": unknown("cpu_watts"),
+        "cpu_load_frac": series("cpu_load_frac", 0.9, 0.06),
+        "machine_watts": series("machine_watts", 62, 9),
+        "memory_used_bytes": unknown("memory_used_bytes"),
+        "gpu_memory_used_bytes": unknown("gpu_memory_used_bytes"),
+    }
+
+
+T4 = CloudQuote(
+    provider="the course's cloud",
+    gpu="T4",
+    kind="quoted",
+    usd_per_hour=0.70,
+    hours=48.0,
+    usd=33.60,
+    as_of="2026-11-01",
+    source="course",
+    basis="as quoted",
+)
+
+
+def cost(device: Device, machine_j: float | None) -> CostView:
+    """A bill."""
+    kwh = None if machine_j is None else machine_j / 3.6e6
+    return CostView(
+        currency="USD",
+        price_per_kwh=0.17,
+        machine_energy_j=machine_j,
+        gpu_energy_j=None if device.kind == "cpu" or machine_j is None else machine_j * 0.55,
+        machine_source=None if machine_j is None else "estimate",
+        gpu_source="counter" if device.kind == "cuda" else None,
+        cost=None if kwh is None else kwh * 0.17,
+        projected_cost=None if kwh is None else kwh * 0.17 * 2.4,
+        projected_kwh=None if kwh is None else kwh * 2.4,
+        projected_hours=None if kwh is None else 0.21,
+        gap_s=0.0,
+        cloud=T4,
+    )
+
+
+def status(state: RunState, the_plan: RunPlan, frac: float | None, **changes: Any) -> Status:
+    """A status `frac` of the way."""
+    tokens = None if frac is None else int(the_plan.tokens_total * frac)
+    is_over = state.is_over
+    base = Status(
+        id=RUN_ID,
+        state=state,
+        step=None if frac is None else int(the_plan.steps * frac),
+        steps=the_plan.steps,
+        tokens=tokens,
+        tokens_total=the_plan.tokens_total,
+        loss=None if frac is None else 3.412,
+        val_loss=None if frac is None else 3.507,
+        val_bits_per_byte=None if frac is None else 1.684,
+        tokens_per_second=None if frac is None else 6_204.0,
+        eta_s=187.0 if state is RunState.RUNNING else None,
+        elapsed_s=134.0,
+        gpu_energy_j=None,
+        machine_energy_j=8_300.0,
+        energy_source="estimate",
+        cost=0.00039,
+        currency="USD",
+        gpu_celsius=None,
+        gpu_watts=None,
+        micro_batch=8,
+        grad_accum=2,
+        restarts=0,
+        supervisor_pid=None if is_over else 4242,
+        trainer_pid=None if is_over else 4243,
+        reason=None,
+    )
+    return replace(base, **changes)
+
+
+EVENTS = (
+    EventRow(
+        at=NOW - 130,
+        level="info",
+        source="supervisor",
+        kind="started",
+        text="Supervisor started: detached session, survives the terminal.",
+    ),
+    EventRow(
+        at=NOW - 90,
+        level="info",
+        source="trainer",
+        kind="checkpoint-saved",
+        text="Checkpoint step-100 written in 0.4 s and read back.",
+    ),
+    EventRow(
+        at=NOW - 40,
+        level="warning",
+        source="supervisor",
+        kind="sensor-lost",
+        text="The battery sensor does not answer; the machine's power is an estimate from here.",
+    ),
+    EventRow(
+        at=NOW - 5,
+        level="info",
+        source="trainer",
+        kind="checkpoint-saved",
+        text="Checkpoint step-200 written in 0.4 s and read back.",
+    ),
+)
+SAMPLE = TextSampleRow(
+    step=200,
+    at=NOW - 12,
+    prompt="def ",
+    text=(
+        "test_error(self):\n        self.assertEqual(self._name, None)\n        return self.get_state(self.name)\n\n"
+        "    def __init__(self, value=None):\n        if not isinstance(value, str):\n            raise TypeError(\n"
+        '                "the argument must be a string")\n        self._value = value\n'
+    ),
+)
+
+
+def snapshot(
+    state: RunState = RunState.RUNNING, *, device: Device = CPU, frac: float | None = 0.42, **changes: Any
+) -> RunSnapshot:
+    """A run of this machine in this state; `frac` None: before the first step."""
+    the_plan = plan(device)
+    if device.kind == "cuda":
+        the_plan = plan(device, "134m", 1_000_341_504)
+    tokens = int(the_plan.tokens_total * (frac or 0))
+    has_steps = frac is not None
+    base = RunSnapshot(
+        status=status(
+            state,
+            the_plan,
+            frac,
+            eta_s=(186_000.0 if device.kind == "cuda" else 187.0) if state is RunState.RUNNING else None,
+        ),
+        plan=the_plan,
+        corpus="builtin:python",
+        phase="training" if state is RunState.RUNNING else state.value,
+        is_stale=False,
+        silent_s=0.6,
+        progress=None,
+        train_losses=losses(tokens) if has_steps else (),
+        val_losses=losses(tokens, 9, 0.01) if has_steps else (),
+        learning_rate=4e-3 if has_steps else None,
+        grad_norm=0.83 if has_steps else None,
+        memory_bytes=734 * 2**20 if has_steps else None,
+        sensors=sensors(device),
+        cost=cost(device, 8_300.0 if has_steps else None),
+        text_sample=SAMPLE if has_steps else None,
+        events=EVENTS if has_steps else EVENTS[:1],
+        checkpoint=CheckpointRow(
+            step=200, at=NOW - 5, tokens=819_200, folder="step-200", total_bytes=2**26, write_s=0.4
+        )
+        if has_steps
+        else None,
+        num_checkpoints=2 if has_steps else 0,
+    )
+    return replace(base, **changes)
+
+
+def in_state(name: str) -> RunSnapshot:
+    """The states that the screens have to tell apart, by name."""
+    if name == "gpu":
+        return snapshot(device=GPU)
+    if name == "preparing":
+        progress = ProgressRow(
+            kind="tokens", at=NOW, done_bytes=5_200_000, total_bytes=12_900_000, bytes_per_s=4.1e6
+        )
+        return snapshot(RunState.PREPARING, frac=None, phase="turning text into tokens", progress=progress)
+    if name == "paused":
+        shot = snapshot(RunState.PAUSED)
+        return replace(shot, status=replace(shot.status, reason="Paused by ana@laptop (the app)."))
+    if name == "stale":
+        return snapshot(is_stale=True, silent_s=42.0)
+    if name == "abandoned":
+        shot = snapshot(RunState.FAILED, is_stale=True, silent_s=4_210.0)
+        return replace(shot, status=replace(shot.status, reason="Its supervisor is gone without a word."))
+    if name == "failed":
+        shot = snapshot(RunState.FAILED)
+        reason = "The trainer died six times in a row, last with exit code 1: out of memory."
+        return replace(shot, status=replace(shot.status, reason=reason, restarts=5))
+    if name == "stopped":
+        shot = snapshot(RunState.STOPPED)
+        return replace(shot, status=replace(shot.status, reason="Stopped by ana@laptop (the app)."))
+    if name == "finished":
+        return snapshot(RunState.FINISHED, frac=1.0)
+    return snapshot()
+
+
+def summary(shot: RunSnapshot, run_id: str = RUN_ID, ago_s: float = 140.0) -> RunSummary:
+    """The line of a run in the list."""
+    return RunSummary(
+        id=run_id,
+        created_at=NOW - ago_s,
+        preset=shot.plan.preset,
+        parameters=shot.plan.shape.parameters,
+        is_stale=shot.is_stale,
+        status=replace(shot.status, id=run_id),
+    )
+
+
+def entry(run_id: str, ago_s: float, **changes: Any) -> LedgerEntry:
+    """A line of the ledger."""
+    base = LedgerEntry(
+        run_id=run_id,
+        at=NOW - ago_s,
+        started_at=NOW - ago_s - 600,
+        state="finished",
+        preset="tiny",
+        parameters=PRESETS["tiny"].parameters,
+        device="AMD Ryzen 5 5600H",
+        corpus="builtin:python",
+        tokens=2_002_944,
+        elapsed_s=402.0,
+        restarts=0,
+        loss=2.91,
+        val_loss=3.01,
+        val_bits_per_byte=1.51,
+        gpu_energy_j=None,
+        machine_energy_j=24_900.0,
+        energy_source="estimate",
+        gap_s=0.0,
+        price_per_kwh=0.17,
+        currency="USD",
+        cost=0.00118,
+        grams_co2=None,
+        storage_bytes=140_000_000,
+        gpu_celsius_mean=None,
+        gpu_celsius_max=None,
+        gpu_watts_mean=None,
+        gpu_watts_max=None,
+        cpu_celsius_max=83.0,
+        machine_watts_mean=62.0,
+        waivers="{}",
+    )
+    return replace(base, **changes)
+
+
+def checks(blocking: bool = True) -> list[Check]:
+    """A preflight; two of its checks block if `blocking`."""
+
+    def check(check_id: str, title: str, state: Any, evidence: str, remedy: str = "") -> Check:
+        return Check(
+            id=check_id, title=title, status=state, blocking=state == "fail", evidence=evidence, remedy=remedy
+        )
+
+    bad = "fail" if blocking else "pass"
+    return [
+        check(
+            "settings",
+            "Settings",
+            "pass",
+            "settings.toml reads well: tiny, 2.00 M tokens in 489 steps of 4,096.",
+        ),
+        check("corpus", "Corpus", "pass", "builtin:python: 1,672 files, 12.9 MB, about 3.9 M tokens."),
+        check("device", "Device", "pass", "CPU: AMD Ryzen 5 5600H, 12 threads; no GPU answers."),
+        check(
+            "close-apps",
+            "Other programs",
+            bad,
+            "firefox (pid 2210, 1.9 GiB) is open.",
+            "Close firefox, or waive this if its memory is not needed.",
+        ),
+        check("free-vram", "Free VRAM", "skipped", "No GPU."),
+        check("memory", "Memory", "pass", "Predicted 312 MiB of 11.0 GiB free; micro-batch 8 x 2."),
+        check("disk", "Disk", "pass", "41.2 GiB free; the run needs about 0.3 GiB."),
+        check(
+            "power",
+            "Power",
+            bad,
+            "On battery, 61 %.",
+            "Plug the machine in, or set preflight.require_ac_power = false.",
+        ),
+        check(
+            "sleep",
+            "Sleep",
+            "warn",
+            "The machine may suspend after 20 min idle.",
+            "Run `systemd-inhibit` or switch suspend off.",
+        ),
+        check("logout", "Log-out", "pass", "Linger is on: the run survives the log-out."),
+        check(
+            "sensors",
+            "Sensors",
+            "warn",
+            "No power sensor: the machine's power is an estimate.",
+            "Set energy.cpu_rated_watts from the data sheet.",
+        ),
+        check("temperature", "Temperature", "pass", "CPU 48 °C."),
+        check("device-free", "Device free", "pass", "No other run holds it."),
+        check(
+            "rehearsal",
+            "Rehearsal",
+            "pass",
+            "3 steps: 6.2 k tokens/s, 734 MiB; the run would take 5 min 23 s.",
+        ),
+        check("notify", "Notification", "skipped", "None is set."),
+        check("manual-1", "Lid", "pass", "The lid may be closed."),
+    ]
+
+
+class RecordedBridge:
+    """Hands out recorded facts in place of a workspace, and remembers what it was asked."""
+
+    def __init__(
+        self, *shots: RunSnapshot, has_settings: bool = True, entries: tuple[LedgerEntry, ...] = ()
+    ) -> None:
+        self.shots = {shot.status.id: shot for shot in shots}
+        self.is_workspace = has_settings
+        self.entries = entries
+        self.verdicts: list[Check] = checks()
+        self.asked: list[tuple[str, str]] = []
+        self.started: list[dict[str, str]] = []
+        self.num_snapshots = 0
+        self.failure: EngineError | None = None
+
+    def has_settings(self) -> bool:
+        return self.is_workspace
+
+    def write_settings(self) -> Path:
+        self.is_workspace = True
+        return Path("settings.toml")
+
+    def runs(self) -> tuple[RunSummary, ...]:
+        return tuple(summary(shot, run_id) for run_id, shot in self.shots.items())
+
+    def snapshot(self, run_id: str) -> RunSnapshot:
+        self.num_snapshots += 1
+        if self.failure:
+            raise self.failure
+        return self.shots[run_id]
+
+    def start(self, waivers: Mapping[str, str]) -> str:
+        if self.failure:
+            raise self.failure
+        self.started.append(dict(waivers))
+        self.shots[RUN_ID] = in_state("preparing")
+        return RUN_ID
+
+    def ask(self, run_id: str, verb: str) -> tuple[bool, str]:
+        self.asked.append((run_id, verb))
+        state = {"pause": RunState.PAUSED, "resume": RunState.RUNNING, "stop": RunState.STOPPED}.get(verb)
+        if state:
+            self.shots[run_id] = snapshot(state)
+        return True, f"{verb}: done"
+
+    def ledger(self) -> tuple[LedgerEntry, ...]:
+        return self.entries
+
+    async def checks(self, waivers: Mapping[str, str]) -> AsyncGenerator[Check, None]:
+        for check in self.verdicts:
+            yield check

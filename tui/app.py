@@ -1,0 +1,256 @@
+"""The app: four screens on one workspace. It shows and asks; the work is done by other processes.
+
+Leaving it never ends a run.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import ClassVar
+
+from textual import on, work
+from textual.app import App, ComposeResult, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.reactive import reactive, var
+from textual.screen import Screen
+from textual.widgets import Static
+
+from engine.errors import EngineError
+from engine.records import RunSnapshot, RunSummary
+from tui import format as fmt
+from tui.bridge import Bridge, in_thread
+from tui.follower import Follower
+from tui.messages import (
+    CallFailed,
+    RunOpenRequested,
+    RunsArrived,
+    RunStarted,
+    SnapshotArrived,
+    SnapshotFailed,
+    VerbAnswered,
+    VerbRequested,
+)
+from tui.theme import NIGHT
+from tui.verbs import is_live, live_run
+
+
+def _open_preflight() -> Screen[None]:
+    from tui.screens.preflight import PreflightScreen
+
+    return PreflightScreen()
+
+
+def _open_run() -> Screen[None]:
+    from tui.screens.run import RunScreen
+
+    return RunScreen()
+
+
+def _open_ledger() -> Screen[None]:
+    from tui.screens.ledger import LedgerScreen
+
+    return LedgerScreen()
+
+
+def _open_runs() -> Screen[None]:
+    from tui.screens.runs import RunsScreen
+
+    return RunsScreen()
+
+
+class LlmTui(App[str | None]):
+    """The app on one workspace; what it returns is a sentence to print after it, or None."""
+
+    TITLE = "llm-tui"
+    CSS_PATH = "app.tcss"
+    MODES: ClassVar = {
+        "preflight": _open_preflight,
+        "run": _open_run,
+        "ledger": _open_ledger,
+        "runs": _open_runs,
+    }
+    """Screens are imported when they are first shown, so that the first paint waits for one of them only."""
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("1", "switch_mode('preflight')", "Preflight", show=False, id="app.preflight"),
+        Binding("2", "switch_mode('run')", "Run", show=False, id="app.run"),
+        Binding("3", "switch_mode('ledger')", "Ledger", show=False, id="app.ledger"),
+        Binding("4", "switch_mode('runs')", "Runs", show=False, id="app.runs"),
+        Binding("z", "screen.toggle_maximised", "Zoom", tooltip="The focused panel, large", id="app.zoom"),
+        Binding("question_mark", "screen.show_help", "Help", key_display="?", id="app.help"),
+        Binding("q", "quit", "Quit", tooltip="Leave the app; a run goes on", id="app.quit"),
+    ]
+
+    snapshot: reactive[RunSnapshot | None] = reactive(None, repaint=False)
+    """The followed run as last read; None where none is followed, or none was read yet."""
+    runs: reactive[tuple[RunSummary, ...]] = reactive((), repaint=False)
+    trouble: reactive[str] = reactive("", repaint=False)
+    """Why the followed run cannot be read now; empty where it can."""
+    asked_verb: reactive[str] = reactive("", repaint=False)
+    """The verb that the followed run has not answered yet; empty where there is none."""
+    followed_id: var[str | None] = var(None)
+
+    def __init__(self, folder: Path, bridge: Bridge | None = None) -> None:
+        super().__init__()
+        self.folder = folder
+        self.bridge = bridge or Bridge(folder)
+        self.follower = Follower(self, self.bridge)
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """Our own tokens, for themes that do not have them."""
+        return {"muted": NIGHT.variables["muted"], "faint": NIGHT.variables["faint"]}
+
+    def compose(self) -> ComposeResult:
+        """What stands there until the workspace was read."""
+        yield Static(Content("Opening the workspace …"), id="opening")
+
+    def on_load(self) -> None:
+        """Put on the theme before the first paint."""
+        self.register_theme(NIGHT)
+        if self.theme == "textual-dark":
+            self.theme = NIGHT.name
+
+    def on_mount(self) -> None:
+        """Find out what this folder is."""
+        self._open_workspace()
+
+    # --- opening ------------------------------------------------------------------------------------------------
+
+    @work(exclusive=True, group="open")
+    async def _open_workspace(self) -> None:
+        """Open on the run that is going, else on the checks; an empty folder is offered settings first."""
+        try:
+            if not await in_thread(self.bridge.has_settings) and not await self._welcome():
+                self.exit(None)
+                return
+            self.runs = await in_thread(self.bridge.runs)
+        except (EngineError, OSError) as error:
+            self.post_message(CallFailed(getattr(error, "title", str(error)), getattr(error, "remedy", "")))
+        live = live_run(self.runs)
+        self.followed_id = live.id if live else self.runs[0].id if self.runs else None
+        await self.switch_mode("run" if live else "preflight")
+        self._follow()
+
+    async def _welcome(self) -> bool:
+        """Whether the folder is a workspace now."""
+        from tui.dialogs.confirm import WelcomeDialog
+
+        if not await self.push_screen_wait(WelcomeDialog(fmt.clean(str(self.folder)))):
+            return False
+        await in_thread(self.bridge.write_settings)
+        return True
+
+    @work(exclusive=True, group="follow")
+    async def _follow(self) -> None:
+        await self.follower.follow()
+
+    async def action_switch_mode(self, mode: str) -> None:
+        """Go to a screen, once the workspace is open; a dialog is answered first."""
+        if self.current_mode == "_default" or self.screen.is_modal:
+            return
+        await self.switch_mode(mode)
+        self.follower.wake()
+
+    # --- what was read ------------------------------------------------------------------------------------------
+
+    @on(SnapshotArrived)
+    def _take_snapshot(self, message: SnapshotArrived) -> None:
+        if message.run_id == self.followed_id:
+            self.trouble = ""
+            self.snapshot = message.snapshot
+
+    @on(SnapshotFailed)
+    def _take_trouble(self, message: SnapshotFailed) -> None:
+        if message.run_id == self.followed_id:
+            self.trouble = fmt.clean(f"This run cannot be read: {message.title} {message.remedy}".strip())
+
+    @on(RunsArrived)
+    def _take_runs(self, message: RunsArrived) -> None:
+        self.runs = message.runs
+        if self.followed_id is None and message.runs:
+            self._look_at(message.runs[0].id)
+
+    # --- what was asked for -------------------------------------------------------------------------------------
+
+    def _look_at(self, run_id: str) -> None:
+        if run_id != self.followed_id:
+            self.followed_id, self.snapshot, self.trouble = run_id, None, ""
+        self.follower.wake()
+
+    @on(RunOpenRequested)
+    @on(RunStarted)
+    async def _show_run(self, message: RunOpenRequested | RunStarted) -> None:
+        self._look_at(message.run_id)
+        await self.switch_mode("run")
+
+    @on(VerbRequested)
+    def _ask(self, message: VerbRequested) -> None:
+        if self.asked_verb:
+            self.notify(
+                f"Waiting for the answer to {self.asked_verb} first.", severity="warning", markup=False
+            )
+            return
+        self.asked_verb = message.verb
+        self._ask_run(message.run_id, message.verb)
+
+    @work(group="ask", exit_on_error=False)
+    async def _ask_run(self, run_id: str, verb: str) -> None:
+        try:
+            is_done, text = await in_thread(self.bridge.ask, run_id, verb)
+        except (EngineError, OSError) as error:
+            title, remedy = getattr(error, "title", str(error)), getattr(error, "remedy", "")
+            is_done, text = False, f"{title} {remedy}".strip()
+        self.post_message(VerbAnswered(run_id, verb, is_done, text))
+
+    @on(VerbAnswered)
+    def _tell_answer(self, message: VerbAnswered) -> None:
+        self.asked_verb = ""
+        text = fmt.clean(message.text)
+        if message.is_done:
+            self.notify(text, title=message.verb, markup=False)
+        else:
+            self.notify(text, title=message.verb, severity="error", timeout=15, markup=False)
+        self.follower.wake()
+
+    @on(CallFailed)
+    def _tell_failure(self, message: CallFailed) -> None:
+        text = fmt.clean(f"{message.title}\n{message.remedy}".strip(), keep_newlines=True)
+        self.notify(text, title="Not done", severity="error", timeout=15, markup=False)
+
+    # --- leaving ------------------------------------------------------------------------------------------------
+
+    async def action_quit(self) -> None:
+        """Leave the app; a run goes on."""
+        self.leave()
+
+    def leave(self) -> None:
+        """Exit with the sentence that says what goes on."""
+        snapshot, live = self.snapshot, live_run(self.runs)
+        going = live.id if live else None
+        if snapshot is not None and is_live(snapshot.status, snapshot.is_stale):
+            going = snapshot.status.id
+        elif snapshot is not None and snapshot.status.id == going:
+            going = None
+        self.exit(f"Run {going} goes on; llm-tui shows it again." if going else None)
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """The screens by their names, beside Textual's own commands."""
+        yield from super().get_system_commands(screen)
+        for mode, title, text in (
+            ("preflight", "Preflight", "The checks, and the start of a run"),
+            ("run", "Run", "The followed run"),
+            ("ledger", "Ledger", "What every run cost"),
+            ("runs", "Runs", "Every run of the workspace"),
+        ):
+            yield SystemCommand(title, text, lambda mode=mode: self.call_later(self.action_switch_mode, mode))
+
+
+def open_app(folder: Path) -> int:
+    """Run the app on a workspace and print its farewell; the answer is the exit status."""
+    app = LlmTui(folder.expanduser().absolute())
+    farewell = app.run()
+    if farewell:
+        sys.stdout.write(f"{farewell}\n")
+    return app.return_code or 0

@@ -1,0 +1,174 @@
+"""The only way from the windows to the works: what the app asks of the engine, and how it waits for it.
+
+The engine is imported at the first call, in a thread, so that the first paint does not wait for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from engine.errors import EngineError
+from engine.records import Check, LedgerEntry, RunSnapshot, RunSummary
+
+if TYPE_CHECKING:
+    from engine.runs.client import Workspace
+
+Parameters = ParamSpec("Parameters")
+Answer = TypeVar("Answer")
+
+_MOST_LINE_BYTES = 4 * 1024 * 1024
+_TERMINATE_PATIENCE_S = 2.0
+
+
+class Bridge:
+    """One workspace, as the app sees it; every call blocks and belongs into `in_thread`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @cached_property
+    def _workspace(self) -> Workspace:
+        return open_workspace(self.folder)
+
+    def has_settings(self) -> bool:
+        """Whether the folder is a workspace already."""
+        return self._workspace.has_settings()
+
+    def write_settings(self) -> Path:
+        """Write a documented settings.toml. Raises: EngineError where there is one."""
+        return self._workspace.init()
+
+    def runs(self) -> tuple[RunSummary, ...]:
+        """Every run that can be read, newest first."""
+        return tuple(self._workspace.runs())
+
+    def snapshot(self, run_id: str) -> RunSnapshot:
+        """All that the run screen shows. Raises: EngineError."""
+        return self._workspace.snapshot(run_id)
+
+    def start(self, waivers: Mapping[str, str]) -> str:
+        """Start a run; the answer is its id. Raises: EngineError."""
+        return self._workspace.start(waivers=waivers)
+
+    def ask(self, run_id: str, verb: str) -> tuple[bool, str]:
+        """Ask something of a run; whether it was done, and what it said. Raises: EngineError."""
+        if verb == "resume":
+            return True, self._workspace.resume(run_id)
+        answer = self._workspace.command(run_id, verb)
+        return answer.is_done, answer.message
+
+    def ledger(self) -> tuple[LedgerEntry, ...]:
+        """What every run cost. Raises: EngineError."""
+        return tuple(self._workspace.ledger())
+
+    def check_argv(self, waivers: Mapping[str, str]) -> list[str]:
+        """The command whose process prints the verdicts. Raises: EngineError."""
+        return self._workspace.check_argv(waivers=waivers)
+
+    async def checks(self, waivers: Mapping[str, str]) -> AsyncGenerator[Check, None]:
+        """The preflight's verdicts as they become known; leaving the iteration ends its process.
+
+        Raises: EngineError where the preflight cannot be carried out.
+        """
+        import msgspec
+
+        process = await asyncio.create_subprocess_exec(
+            *await in_thread(self.check_argv, waivers),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            limit=_MOST_LINE_BYTES,
+        )
+        assert process.stdout is not None and process.stderr is not None
+        complaint = asyncio.create_task(process.stderr.read())
+        try:
+            async for line in process.stdout:
+                yield msgspec.json.decode(line, type=Check)
+            if await process.wait() != 0:
+                said = (await complaint).decode("utf-8", "replace").strip()
+                raise EngineError(
+                    said.rsplit("\n", 2)[-1]
+                    if "Traceback" in said
+                    else said or "The checks ended without a word.",
+                    "`llm-tui check` in a shell shows all that they say.",
+                )
+        except msgspec.MsgspecError as error:
+            raise EngineError(
+                f"A verdict cannot be read: {error}", "Try `llm-tui check` in a shell."
+            ) from error
+        finally:
+            complaint.cancel()
+            await _end(process)
+
+
+def open_workspace(folder: Path) -> Workspace:
+    """The engine's own view of a workspace: what the command line calls."""
+    from engine.runs.client import Workspace
+
+    return Workspace(folder)
+
+
+def to_json(record: Any) -> str:
+    """A record, or a list of them, as one JSON document."""
+    from engine.runs import client
+
+    return client.to_json(record)
+
+
+def ledger_columns() -> list[str]:
+    """Every field of a ledger entry, in order."""
+    return list(LedgerEntry.__struct_fields__)
+
+
+def to_rows(entries: Sequence[LedgerEntry]) -> list[dict[str, Any]]:
+    """Ledger entries as plain rows; unknown is None."""
+    import msgspec
+
+    return [msgspec.to_builtins(entry) for entry in entries]
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Let go of a process that may still run."""
+    if process.returncode is not None:
+        return
+    process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), _TERMINATE_PATIENCE_S)
+    except TimeoutError:
+        process.kill()
+
+
+async def in_thread(
+    call: Callable[Parameters, Answer], *args: Parameters.args, **kwargs: Parameters.kwargs
+) -> Answer:
+    """Run a blocking call in a thread of its own, which does not keep the app from exiting.
+
+    Raises: whatever the call raises. Cancelling the wait leaves the thread to end by itself.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Answer] = loop.create_future()
+
+    def settle(answer: Answer | None, error: BaseException | None) -> None:
+        if future.cancelled():
+            return
+        if error is None:
+            future.set_result(answer)  # type: ignore[arg-type]
+        else:
+            future.set_exception(error)
+
+    def work() -> None:
+        answer, error = None, None
+        try:
+            answer = call(*args, **kwargs)
+        except Exception as raised:  # noqa: BLE001 - the top of a worker: it is raised again where it is awaited
+            error = raised
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(settle, answer, error)
+
+    threading.Thread(target=work, name=f"engine-{getattr(call, '__name__', 'call')}", daemon=True).start()
+    return await future

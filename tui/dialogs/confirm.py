@@ -1,0 +1,45 @@
+"""Yes or no, before something that cannot be taken back by a key."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+
+from tui.dialogs.dialog import Dialog
+
+
+class StopRunDialog(Dialog[bool]):
+    """Whether to stop a run; True: stop it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "dismiss(True)", "Stop the run", id="stop.yes"),
+        Binding("n,escape", "dismiss(False)", "Leave it", id="stop.no"),
+    ]
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(
+            "Stop this run?",
+            f"Run {run_id} writes a checkpoint and ends. Nothing is lost: r goes on from there later.\n\n"
+            "To leave the app and let the run go on, answer n and press d.",
+            "y  stop the run      n  leave it running",
+        )
+
+
+class WelcomeDialog(Dialog[bool]):
+    """Whether an empty folder becomes a workspace; True: write settings.toml."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "dismiss(True)", "Write settings.toml", id="welcome.write"),
+        Binding("q,escape", "dismiss(False)", "Quit", id="welcome.quit"),
+    ]
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(
+            "Welcome to llm-tui",
+            f"{folder} has no settings.toml yet.\n\n"
+            "Enter writes one, with every setting explained. As it stands, it trains a small model on the source "
+            "of Python's standard library, which is on this machine already: nothing is downloaded.\n\n"
+            "The checks come next; nothing starts before you say so.",
+            "Enter  write settings.toml      q  quit, change nothing",
+        )

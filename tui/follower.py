@@ -1,0 +1,56 @@
+"""Reads what is on the screen, once a second, in a thread, and tells the app what it found."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from engine.errors import EngineError
+from tui.bridge import Bridge, in_thread
+from tui.messages import RunsArrived, SnapshotArrived, SnapshotFailed
+
+if TYPE_CHECKING:
+    from tui.app import LlmTui
+
+RUN_INTERVAL_S = 1.0
+LIST_INTERVAL_S = 2.0
+
+
+class Follower:
+    """One loop for the whole app: the followed run on its screen, elsewhere the list of runs."""
+
+    def __init__(self, app: LlmTui, bridge: Bridge) -> None:
+        self._app = app
+        self._bridge = bridge
+        self._wake = asyncio.Event()
+
+    def wake(self) -> None:
+        """Read at once: the screen, the run or its state has changed."""
+        self._wake.set()
+
+    async def follow(self) -> None:
+        """Read until cancelled; one reading ends before the next begins, so that they never pile up."""
+        while True:
+            is_run_shown = self._app.current_mode == "run" and self._app.followed_id is not None
+            if is_run_shown:
+                await self._read_run(self._app.followed_id or "")
+            else:
+                await self._read_list()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), RUN_INTERVAL_S if is_run_shown else LIST_INTERVAL_S)
+            self._wake.clear()
+
+    async def _read_run(self, run_id: str) -> None:
+        try:
+            snapshot = await in_thread(self._bridge.snapshot, run_id)
+        except (EngineError, OSError) as error:
+            title, remedy = getattr(error, "title", str(error)), getattr(error, "remedy", "")
+            self._app.post_message(SnapshotFailed(run_id, title, remedy))
+        else:
+            self._app.post_message(SnapshotArrived(run_id, snapshot))
+
+    async def _read_list(self) -> None:
+        # A list that cannot be read now is read again in two seconds; the old one stands meanwhile.
+        with contextlib.suppress(EngineError, OSError):
+            self._app.post_message(RunsArrived(await in_thread(self._bridge.runs)))

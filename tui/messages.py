@@ -1,0 +1,119 @@
+"""The vocabulary of the app: facts in the past tense, requests that end in `Requested`.
+
+A message is written once and then only read. Its class cannot be frozen, because Textual keeps its own delivery
+marks on every message; the records that a message carries are frozen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from textual.message import Message
+
+from engine.records import Check, LedgerEntry, RunSnapshot, RunSummary
+
+
+@dataclass(eq=False)
+class SnapshotArrived(Message):
+    """The followed run was read."""
+
+    run_id: str
+    snapshot: RunSnapshot
+
+    def can_replace(self, message: Message) -> bool:
+        """A newer snapshot makes one that was not shown yet needless."""
+        return isinstance(message, SnapshotArrived)
+
+
+@dataclass(eq=False)
+class SnapshotFailed(Message):
+    """The followed run could not be read; what was read before is no longer news."""
+
+    run_id: str
+    title: str
+    remedy: str
+
+    def can_replace(self, message: Message) -> bool:
+        """The newest failure stands for those before it."""
+        return isinstance(message, SnapshotFailed)
+
+
+@dataclass(eq=False)
+class RunsArrived(Message):
+    """The runs of the workspace were read, newest first."""
+
+    runs: tuple[RunSummary, ...]
+
+    def can_replace(self, message: Message) -> bool:
+        """A newer list makes an older one needless."""
+        return isinstance(message, RunsArrived)
+
+
+@dataclass(eq=False)
+class LedgerArrived(Message):
+    """The ledger was read."""
+
+    entries: tuple[LedgerEntry, ...]
+
+
+@dataclass(eq=False)
+class CheckVerdictArrived(Message):
+    """One check of the preflight has its verdict."""
+
+    check: Check
+
+
+@dataclass(eq=False)
+class ChecksEnded(Message):
+    """The preflight is through; `title` is empty unless it could not be carried out."""
+
+    title: str = ""
+    remedy: str = ""
+
+
+@dataclass(eq=False)
+class RunStarted(Message):
+    """A new run is going."""
+
+    run_id: str
+
+
+@dataclass(eq=False)
+class RunStartRefused(Message):
+    """A run was not started."""
+
+    title: str
+    remedy: str
+
+
+@dataclass(eq=False)
+class RunOpenRequested(Message):
+    """The person wants this run on the run screen."""
+
+    run_id: str
+
+
+@dataclass(eq=False)
+class VerbRequested(Message):
+    """The person wants something of a run: pause, resume, checkpoint or stop."""
+
+    run_id: str
+    verb: str
+
+
+@dataclass(eq=False)
+class VerbAnswered(Message):
+    """A run has answered, or the asking failed."""
+
+    run_id: str
+    verb: str
+    is_done: bool
+    text: str
+
+
+@dataclass(eq=False)
+class CallFailed(Message):
+    """Something that was asked of the engine could not be done."""
+
+    title: str
+    remedy: str

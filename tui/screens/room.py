@@ -1,0 +1,89 @@
+"""The ground of the four screens: header, footer, help, and the key that maximises a panel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import getters
+from textual.app import ComposeResult
+from textual.screen import Screen
+
+from tui.dialogs.help import HelpDialog
+from tui.widgets.header_line import HeaderLine
+from tui.widgets.key_line import KeyLine
+from tui.widgets.panel import Panel
+
+if TYPE_CHECKING:
+    from tui.app import LlmTui
+
+KEYS_EVERYWHERE = """\
+Everywhere
+  1 2 3 4    Preflight, Run, Ledger, Runs
+  tab        the next panel
+  z          the panel with the focus on the whole screen, and back
+  ctrl+p     every command by its name
+  ?          this help
+  q          leave the app; a run that is going goes on
+"""
+
+
+class RoomScreen(Screen[None]):
+    """A screen that belongs to a mode."""
+
+    MODE: ClassVar[str]
+    HELP_TEXT: ClassVar[str]
+    """What the screen is for and its keys, in plain text."""
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-tall")]
+    _offered: tuple[object, ...] = ()
+    header = getters.query_one(HeaderLine)
+
+    def compose(self) -> ComposeResult:
+        """Header, the screen's own widgets, footer."""
+        yield HeaderLine(self.MODE, self.room_app.folder)
+        yield from self.compose_room()
+        yield KeyLine()
+
+    def compose_room(self) -> ComposeResult:
+        """The widgets between header and footer."""
+        raise NotImplementedError
+
+    @property
+    def room_app(self) -> LlmTui:
+        """The app, by its own type."""
+        from tui.app import LlmTui
+
+        assert isinstance(self.app, LlmTui)
+        return self.app
+
+    def on_mount(self) -> None:
+        """Follow what the header tells."""
+        self.watch(self.app, "snapshot", self._show_state)
+        self.watch(self.app, "runs", self._show_state)
+
+    def _show_state(self) -> None:
+        self.header.show(self.room_app.snapshot, self.room_app.runs)
+
+    def offer(self, *facts: object) -> None:
+        """Let the footer follow what `check_action` goes by; the same facts again send nothing."""
+        if facts != self._offered:
+            self._offered = facts
+            self.refresh_bindings()
+
+    def panel_to_maximise(self) -> Panel | None:
+        """The panel that z means: the one with the focus."""
+        return self.focused if isinstance(self.focused, Panel) else None
+
+    def action_toggle_maximised(self) -> None:
+        """Give the panel the whole screen, or take it back."""
+        if self.maximized is not None:
+            self.minimize()
+        elif panel := self.panel_to_maximise():
+            self.maximize(panel, container=False)
+
+    def action_show_help(self) -> None:
+        """Help for this screen, and for the panel that has the focus."""
+        about = getattr(self.focused, "help_text", "") or getattr(self.focused, "HELP", None) or ""
+        heading = f"{self.focused.border_title}\n" if isinstance(self.focused, Panel) else "In the list\n"
+        parts = [self.HELP_TEXT.strip(), f"{heading}  {about}" if about else "", KEYS_EVERYWHERE.strip()]
+        self.app.push_screen(HelpDialog(f"Help: {self.MODE}", "\n\n".join(part for part in parts if part)))

@@ -1,0 +1,185 @@
+"""The run screen: one run, alive."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual import getters
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+from textual.content import Content
+from textual.widgets import Static
+
+from engine.records import RunSnapshot, RunState
+from tui import format as fmt
+from tui.dialogs.confirm import StopRunDialog
+from tui.messages import VerbRequested
+from tui.screens.room import RoomScreen
+from tui.verbs import possible_verbs
+from tui.widgets.cost_panel import CostPanel
+from tui.widgets.facts_panel import Fact, FactsPanel
+from tui.widgets.lines import BLUE, ORANGE, STRONG, TEXT
+from tui.widgets.loss_chart import LossChart
+from tui.widgets.panel import Panel
+from tui.widgets.progress_panel import ProgressPanel
+from tui.widgets.sensors_panel import SensorsPanel, gauges
+from tui.widgets.text_panels import EventsPanel, SamplePanel
+
+STATE_CLASSES = ("stale", *(state.value for state in RunState))
+
+
+class RunScreen(RoomScreen):
+    """Shows the app's `snapshot`; asks for verbs; measures nothing."""
+
+    MODE = "run"
+    CSS_PATH = "run.tcss"
+    AUTO_FOCUS = "LossChart"
+    HELP_TEXT = """
+One run: how far it is, how well it learns, how hot it is and what it costs.
+Closing the app leaves the run alone; stopping it is a key of its own.
+
+  p    pause, and go on
+  c    write a checkpoint now
+  x    stop the run (asks first; r goes on later)
+  r    go on with a run that was stopped, failed or was abandoned
+  d    leave the app, the run goes on
+"""
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("p", "ask('pause')", "Pause", tooltip="Pause after this step", id="run.pause"),
+        Binding("p", "unpause", "Go on", tooltip="Go on with the paused run", id="run.unpause"),
+        Binding("r", "resume", "Resume", tooltip="Go on from the newest checkpoint", id="run.resume"),
+        Binding("c", "ask('checkpoint')", "Checkpoint", tooltip="Write one now", id="run.checkpoint"),
+        Binding("x", "stop_run", "Stop", tooltip="Write a checkpoint and end", id="run.stop"),
+        Binding("d", "detach", "Detach", tooltip="Leave the app, the run goes on", id="run.detach"),
+    ]
+    progress = getters.query_one(ProgressPanel)
+    chart = getters.query_one(LossChart)
+    numbers = getters.query_one("#numbers", FactsPanel)
+
+    def compose_room(self) -> ComposeResult:
+        """Progress above, the panels in a grid below."""
+        yield Static(Content(_NO_RUN), id="nothing")
+        yield ProgressPanel()
+        with Container(id="panels"):
+            yield LossChart(id="loss")
+            yield FactsPanel("Now", id="numbers", help_text=_NUMBERS_HELP)
+            yield SensorsPanel(id="sensors")
+            yield CostPanel(id="cost")
+            yield EventsPanel(id="events")
+            yield SamplePanel(id="sample")
+
+    def on_mount(self) -> None:
+        """Follow the followed run."""
+        super().on_mount()
+        for name in ("snapshot", "trouble", "asked_verb"):
+            self.watch(self.app, name, self._show)
+
+    def _show(self) -> None:
+        app = self.room_app
+        snapshot = app.snapshot
+        self.progress.show(snapshot, app.trouble, app.asked_verb)
+        self._set_state_classes(snapshot)
+        status = snapshot.status if snapshot else None
+        self.offer(status and (status.state, possible_verbs(status)))
+        if snapshot is None:
+            return
+        waiting_for = _waiting_for(snapshot)
+        self.chart.show(snapshot.train_losses, snapshot.val_losses, snapshot.status.tokens_total, waiting_for)
+        self.numbers.show(number_facts(snapshot))
+        self.query_one(SensorsPanel).show(gauges(snapshot))
+        self.query_one(CostPanel).show(snapshot.cost, snapshot.status.state.is_over)
+        self.query_one(EventsPanel).show(snapshot.events)
+        self.query_one(SamplePanel).show(snapshot.text_sample)
+
+    def _set_state_classes(self, snapshot: RunSnapshot | None) -> None:
+        state = snapshot.status.state.value if snapshot else ""
+        self.set_class(self.room_app.followed_id is None, "-empty")
+        is_stale = bool(self.room_app.trouble) or (snapshot is not None and snapshot.is_stale)
+        for name in STATE_CLASSES:
+            self.set_class(is_stale if name == "stale" else name == state, f"-{name}")
+
+    # --- what may be asked --------------------------------------------------------------------------------------
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Hide what makes no sense in the run's state."""
+        snapshot = self.room_app.snapshot
+        verbs = possible_verbs(snapshot.status) if snapshot else frozenset()
+        is_paused = snapshot is not None and snapshot.status.state is RunState.PAUSED
+        if action == "ask":
+            return parameters[0] in verbs
+        if action == "unpause":
+            return "resume" in verbs and is_paused
+        if action == "resume":
+            return "resume" in verbs and not is_paused
+        if action == "stop_run":
+            return "stop" in verbs
+        if action == "detach":
+            return snapshot is not None and not snapshot.status.state.is_over
+        return super().check_action(action, parameters)
+
+    def _ask(self, verb: str) -> None:
+        if (snapshot := self.room_app.snapshot) is not None:
+            self.app.post_message(VerbRequested(snapshot.status.id, verb))
+
+    def action_ask(self, verb: str) -> None:
+        """Ask the run for something that can be taken back."""
+        self._ask(verb)
+
+    def action_unpause(self) -> None:
+        """Go on with a paused run."""
+        self._ask("resume")
+
+    def action_resume(self) -> None:
+        """Go on with a run that is over, or was abandoned."""
+        self._ask("resume")
+
+    def action_stop_run(self) -> None:
+        """Stop the run, once that is confirmed."""
+        if (snapshot := self.room_app.snapshot) is not None:
+            self.app.push_screen(
+                StopRunDialog(snapshot.status.id), lambda is_sure: self._ask("stop") if is_sure else None
+            )
+
+    def action_detach(self) -> None:
+        """Leave; the run goes on."""
+        self.room_app.leave()
+
+    def panel_to_maximise(self) -> Panel | None:
+        """The loss is the panel to see large, where none has the focus."""
+        return super().panel_to_maximise() or self.chart
+
+
+_NO_RUN = "No run yet. Press 1 for the checks, and s there to start one."
+_NUMBERS_HELP = (
+    "The newest numbers. Loss and validation are nats a token; bits a byte compares models with different "
+    "tokenizers. Batch is sequences at a time, times how often they are added up for one step."
+)
+
+
+def number_facts(snapshot: RunSnapshot) -> list[Fact]:
+    """The numbers beside the chart, the most important first."""
+    status = snapshot.status
+    batch = f"{status.micro_batch or fmt.UNKNOWN} x {status.grad_accum or fmt.UNKNOWN}"
+    checkpoint = f"step {snapshot.checkpoint.step}" if snapshot.checkpoint else "none yet"
+    return [
+        ("loss", fmt.number(status.loss, 3), BLUE),
+        ("validation", fmt.number(status.val_loss, 3), ORANGE),
+        ("bits a byte", fmt.number(status.val_bits_per_byte, 3), STRONG),
+        ("rate", fmt.rate(snapshot.learning_rate), TEXT),
+        ("memory", fmt.size(snapshot.memory_bytes), TEXT),
+        ("batch", batch, TEXT),
+        ("restarts", str(status.restarts), TEXT),
+        ("checkpoint", checkpoint, TEXT),
+        ("gradient", fmt.number(snapshot.grad_norm, 2), TEXT),
+        ("elapsed", fmt.duration(status.elapsed_s), TEXT),
+        ("context", str(snapshot.plan.shape.context), TEXT),
+        ("precision", snapshot.plan.precision, TEXT),
+        ("optimizer", snapshot.plan.optimizer, TEXT),
+    ]
+
+
+def _waiting_for(snapshot: RunSnapshot) -> str:
+    if snapshot.status.state is RunState.PREPARING:
+        return "The curve begins with the first step."
+    return "No step was made." if snapshot.status.state.is_over else "Waiting for the first step."

@@ -1,0 +1,45 @@
+"""What can be asked of a run in the state it is in, and how its state is told."""
+
+from __future__ import annotations
+
+from engine.records import RunState, RunSummary, Status
+from tui.widgets.lines import BAD, BLUE, DOUBTFUL, GOOD, MUTED, ORANGE
+
+_SIGNS: dict[RunState, tuple[str, str]] = {
+    RunState.PREPARING: ("◌", BLUE),
+    RunState.RUNNING: ("●", GOOD),
+    RunState.PAUSED: ("‖", DOUBTFUL),
+    RunState.FINISHED: ("✓", GOOD),
+    RunState.STOPPED: ("■", ORANGE),
+    RunState.FAILED: ("✗", BAD),
+}
+
+
+def possible_verbs(status: Status) -> frozenset[str]:
+    """The verbs that make sense now."""
+    if status.state in (RunState.STOPPED, RunState.FAILED):
+        return frozenset({"resume"})
+    if status.supervisor_pid is None or status.state.is_over:
+        return frozenset()
+    by_state = {RunState.RUNNING: {"pause", "checkpoint", "stop"}, RunState.PAUSED: {"resume", "stop"}}
+    return frozenset(by_state.get(status.state, {"stop"}))
+
+
+def state_sign(status: Status, is_stale: bool) -> tuple[str, str, str]:
+    """A sign, a word and a component class: shape, text and colour say the same."""
+    if is_stale and status.state is RunState.FAILED:
+        return "✗", "abandoned", BAD
+    if is_stale:
+        return "?", f"{status.state.value}, silent", DOUBTFUL
+    sign, style = _SIGNS.get(status.state, ("·", MUTED))
+    return sign, status.state.value, style
+
+
+def is_live(status: Status, is_stale: bool) -> bool:
+    """Whether a run is going, or should be and nobody answers for it."""
+    return is_stale or not status.state.is_over
+
+
+def live_run(runs: tuple[RunSummary, ...]) -> RunSummary | None:
+    """The newest run that is going or abandoned, None where there is none."""
+    return next((run for run in runs if is_live(run.status, run.is_stale)), None)

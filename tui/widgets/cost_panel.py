@@ -1,0 +1,99 @@
+"""The bill: electricity so far and to the end, and the cloud offer of the course beside it."""
+
+from __future__ import annotations
+
+from engine.records import CostView
+from tui import format as fmt
+from tui.widgets.lines import FAINT, MUTED, ORANGE, STRONG, TEXT, Line, crop
+from tui.widgets.panel import Panel
+
+_LABEL_WIDTH, _MONEY_WIDTH = 11, 11
+
+
+class CostPanel(Panel):
+    """Money in the second column, what it is made of in the third; the sources below."""
+
+    HELP = (
+        "What the run costs in electricity, for the whole machine at your price a kWh. To the end is projected from "
+        "the power and the speed so far. The cloud row is what the course's rented T4 came to."
+    )
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__("Cost", id=id)
+        self._cost: CostView | None = None
+        self._is_over = False
+
+    def show(self, cost: CostView, is_over: bool) -> None:
+        """Show another bill; a run that is over has nothing to project."""
+        self._cost, self._is_over = cost, is_over
+        self.redraw()
+
+    def draw(self, width: int, height: int) -> list[Line]:
+        """The three amounts first; where there is room, each energy with its source, the price and the gaps."""
+        cost = self._cost
+        if cost is None:
+            return []
+        has_hours = cost.projected_hours is not None
+        basis_width = width - _LABEL_WIDTH - _MONEY_WIDTH - 1
+        label = "in all" if self._is_over else "so far"
+        rows = [
+            _row(
+                label,
+                fmt.money(cost.cost, cost.currency),
+                fmt.energy(cost.machine_energy_j),
+                STRONG,
+            ),
+            _row(
+                "to the end",
+                fmt.money(cost.projected_cost, cost.currency),
+                _first_that_fits(
+                    basis_width,
+                    *([f"{fmt.kwh(cost.projected_kwh)} in {fmt.hours(cost.projected_hours)}"] * has_hours),
+                    fmt.kwh(cost.projected_kwh),
+                ),
+                TEXT,
+            ),
+            _cloud_row(cost, basis_width),
+        ]
+        if self._is_over:
+            del rows[1]
+        machine, gpu = fmt.clean(cost.machine_source or "unknown"), fmt.clean(cost.gpu_source or "none")
+        if height < 6:
+            source = _first_that_fits(
+                width - _LABEL_WIDTH, f"machine {machine}, GPU {gpu}", f"{machine}, GPU {gpu}"
+            )
+            rows.append([("source".ljust(_LABEL_WIDTH), MUTED), (source, FAINT)])
+        else:
+            rows += [
+                _row("machine", fmt.energy(cost.machine_energy_j), machine, TEXT),
+                _row("GPU", fmt.energy(cost.gpu_energy_j), gpu, TEXT),
+                _row(
+                    "price",
+                    f"{cost.price_per_kwh:g} {cost.currency}",
+                    _first_that_fits(basis_width, "a kWh, yours to set", "a kWh"),
+                    TEXT,
+                ),
+            ]
+        if cost.gap_s >= 1:
+            rows.append(_row("not counted", fmt.duration(cost.gap_s), "without a reading", TEXT))
+        return [crop(row, width) for row in rows]
+
+
+def _row(label: str, amount: str, basis: str, style: str) -> Line:
+    return [(label.ljust(_LABEL_WIDTH), MUTED), (amount.ljust(_MONEY_WIDTH), style), (f" {basis}", MUTED)]
+
+
+def _first_that_fits(width: int, *texts: str) -> str:
+    """The first text that fits, else the last."""
+    return next((text for text in texts if len(text) <= width), texts[-1])
+
+
+def _cloud_row(cost: CostView, basis_width: int) -> Line:
+    cloud = cost.cloud
+    if cloud is None:
+        return _row("cloud", fmt.UNKNOWN, "no offer", TEXT)
+    gpu = fmt.clean(cloud.gpu).removeprefix("NVIDIA ")
+    hours = f"{cloud.hours:g} h" if cloud.hours and cloud.hours >= 24 else fmt.hours(cloud.hours)
+    price = f"{hours} at {cloud.usd_per_hour:.2f}"
+    basis = _first_that_fits(basis_width, f"{price} USD, {fmt.clean(cloud.kind)}", f"{price} USD", price)
+    return _row(f"cloud {gpu}"[: _LABEL_WIDTH - 1], fmt.money(cloud.usd, "USD"), basis, ORANGE)

@@ -1,0 +1,154 @@
+"""Where the run stands: its state in a word, how far it is, when it will be done, and what to press if it is ill."""
+
+from __future__ import annotations
+
+import time
+
+from engine.records import RunSnapshot, RunState
+from tui import format as fmt
+from tui.verbs import state_sign
+from tui.widgets.lines import (
+    BLUE,
+    DOUBTFUL,
+    FAINT,
+    MUTED,
+    STRONG,
+    TEXT,
+    Line,
+    Lines,
+    crop,
+    length,
+    ruled,
+    wrap,
+)
+
+
+class ProgressPanel(Lines):
+    """Three rows, and up to two more with a reason where there is something to say."""
+
+    DEFAULT_CSS = """
+    ProgressPanel { height: 3; padding: 0 2; }
+    ProgressPanel.-one-line-more { height: 4; }
+    ProgressPanel.-two-lines-more { height: 5; }
+    """
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._snapshot: RunSnapshot | None = None
+        self._trouble = ""
+        self._asked = ""
+
+    def show(self, snapshot: RunSnapshot | None, trouble: str = "", asked: str = "") -> None:
+        """Show another state; `trouble` is why nothing new can be read, `asked` the verb that awaits its answer."""
+        self._snapshot, self._trouble, self._asked = snapshot, trouble, asked
+        num_rows = len(self._notes(self.size.width)) if self.size.width else 0
+        self.set_class(num_rows == 1, "-one-line-more")
+        self.set_class(num_rows == 2, "-two-lines-more")
+        self.redraw()
+
+    def draw(self, width: int, height: int) -> list[Line]:
+        """State and name, the bar, the numbers, the notes."""
+        snapshot = self._snapshot
+        if snapshot is None:
+            return [[(note, DOUBTFUL if self._trouble else MUTED)] for note in self._notes(width)]
+        sign, word, style = state_sign(snapshot.status, snapshot.is_stale)
+        phase = f"{self._asked} asked, waiting" if self._asked else fmt.clean(snapshot.phase)
+        left: Line = [(f"{sign} {word.upper()}", style)]
+        is_doing = not snapshot.is_stale and not snapshot.status.state.is_over
+        if is_doing and phase and phase != word:
+            left.append((f"  {phase}", TEXT))
+        device = fmt.clean(snapshot.plan.device.name)
+        parameters = fmt.count(snapshot.plan.shape.parameters)
+        right: Line = crop(
+            [(snapshot.status.id, MUTED), (f"  {parameters} on {device}", FAINT)],
+            max(0, width - length(left) - 2),
+        )
+        rows = [ruled(left, right, width), _bar(snapshot, width), _numbers(snapshot, width)]
+        return [*rows, *([(note, self._note_style())] for note in self._notes(width))]
+
+    def _note_style(self) -> str:
+        is_bad = self._trouble or (self._snapshot and self._snapshot.is_stale)
+        return DOUBTFUL if is_bad else TEXT
+
+    def _notes(self, width: int) -> list[str]:
+        """Up to two rows: what is the matter, and what to press."""
+        if self._snapshot is None:
+            return wrap(self._trouble or "Reading the run …", width)[:2]
+        text = self._trouble or _notice(self._snapshot)
+        rows = wrap(text, width) if text else []
+        return rows if len(rows) <= 2 else [rows[0], rows[1][: width - 1] + "…"]
+
+
+def _notice(snapshot: RunSnapshot) -> str:
+    status = snapshot.status
+    reason = fmt.clean(status.reason or "")
+    if snapshot.is_stale:
+        silent = (
+            f"Silent for {fmt.duration(snapshot.silent_s)}"
+            if snapshot.silent_s is not None
+            else "Never answered"
+        )
+        if status.state is RunState.FAILED:
+            return f"{silent}: its supervisor is gone. Press r to go on from the newest checkpoint."
+        return f"{silent}: these are the last numbers known."
+    if status.state is RunState.PAUSED:
+        return f"{reason or 'Paused.'} Press p to go on."
+    if status.state is RunState.FAILED:
+        return f"{reason or 'No reason was given.'} Press r to go on from the newest checkpoint."
+    if status.state is RunState.STOPPED:
+        return f"{reason or 'Stopped.'} Press r to go on from the newest checkpoint."
+    if status.state is RunState.FINISHED:
+        return reason
+    return ""
+
+
+def _bar(snapshot: RunSnapshot, width: int) -> Line:
+    frac, text = _done_frac(snapshot), ""
+    text = f" {fmt.percent(frac)}"
+    room = max(1, width - max(len(text), 8))
+    eighths = round((frac or 0) * room * 8)
+    full, part = divmod(eighths, 8)
+    bar = "█" * full + (" ▏▎▍▌▋▊▉"[part] if part else "")
+    return [(bar, BLUE), ("─" * (room - len(bar)), FAINT), (text.rjust(width - room), STRONG)]
+
+
+def _done_frac(snapshot: RunSnapshot) -> float | None:
+    progress, status = snapshot.progress, snapshot.status
+    if status.state is RunState.PREPARING and progress is not None:
+        return progress.done_bytes / progress.total_bytes if progress.total_bytes else None
+    return (status.tokens or 0) / status.tokens_total if status.tokens_total else None
+
+
+def _numbers(snapshot: RunSnapshot, width: int) -> Line:
+    status, progress = snapshot.status, snapshot.progress
+    if status.state is RunState.PREPARING:
+        if progress is None:
+            return [("preparing the corpus ", MUTED), (fmt.clean(snapshot.corpus), TEXT)]
+        done = f"{fmt.size_decimal(progress.done_bytes)} of {fmt.size_decimal(progress.total_bytes)}"
+        speed = "" if progress.bytes_per_s is None else f"{fmt.size_decimal(progress.bytes_per_s)}/s"
+        name = {"tokenizer": "training the tokenizer", "tokens": "turning text into tokens"}.get(
+            progress.kind, fmt.clean(progress.kind)
+        )
+        return ruled([(f"{name}: ", MUTED), (done, TEXT)], [(speed, STRONG)], width)
+    step = fmt.UNKNOWN if status.step is None else str(status.step)
+    when = _when(snapshot)
+    left: Line = [(fmt.count(status.tokens), STRONG), (f" of {fmt.count(status.tokens_total)} tokens", MUTED)]
+    is_moving = status.state is RunState.RUNNING and not snapshot.is_stale
+    speed = f"  {fmt.count(status.tokens_per_second)}/s" if is_moving else ""
+    for piece in (speed, f"  step {step}/{status.steps}"):
+        if length(left) + len(piece) + length(when) + 2 <= width:
+            left.append((piece, MUTED if "step" in piece else STRONG))
+    return ruled(left, when, width)
+
+
+def _when(snapshot: RunSnapshot) -> Line:
+    status = snapshot.status
+    if status.state.is_over:
+        return [("took ", MUTED), (fmt.duration(status.elapsed_s), STRONG)]
+    if status.eta_s is None or snapshot.is_stale:
+        return [(f"{fmt.duration(status.elapsed_s)} so far", MUTED)]
+    now = time.time()
+    return [
+        (f"{fmt.duration(status.eta_s)} left", STRONG),
+        (f", done {fmt.clock(now + status.eta_s, now)}", MUTED),
+    ]

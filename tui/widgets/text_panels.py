@@ -1,0 +1,108 @@
+"""Panels of words: the newest sample of the model, the newest events, and the detail of a selected line."""
+
+from __future__ import annotations
+
+from engine.records import EventRow, TextSampleRow
+from tui import format as fmt
+from tui.widgets.lines import BAD, DOUBTFUL, MUTED, STRONG, TEXT, Line, crop, wrap
+from tui.widgets.panel import Panel
+
+_MOST_CHARACTERS = 20_000
+"""Of one text from outside: more than any screen holds."""
+_LEVELS = {"warning": ("!", DOUBTFUL), "error": ("✗", BAD)}
+
+
+class SamplePanel(Panel):
+    """What the model said last: the prompt in grey, its own words after it."""
+
+    HELP = "How the model goes on from the prompt (in grey), at the step that the title names."
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__("Sample", id=id)
+        self._sample: TextSampleRow | None = None
+
+    def show(self, sample: TextSampleRow | None) -> None:
+        """Show another sample; None where there is none yet."""
+        if sample == self._sample:
+            return
+        self._sample = sample
+        self.border_title = "Sample" if sample is None else f"Sample at step {sample.step}"
+        self.redraw()
+
+    def draw(self, width: int, height: int) -> list[Line]:
+        """The text, wrapped; an ellipsis where it is longer than the panel."""
+        if self._sample is None:
+            return [[("No sample yet.", MUTED)]]
+        prompt = fmt.clean(self._sample.prompt[:_MOST_CHARACTERS], keep_newlines=True)
+        text = fmt.clean(self._sample.text[:_MOST_CHARACTERS], keep_newlines=True)
+        rows = wrap((prompt + text).rstrip(), width)
+        lines: list[Line] = []
+        grey_left = len(prompt)
+        for row in rows[:height]:
+            lines.append(
+                [(row[:grey_left], MUTED), (row[grey_left:], TEXT)] if grey_left > 0 else [(row, TEXT)]
+            )
+            # A row swallows at most the one blank or newline that it was broken at.
+            grey_left -= len(row) + 1
+        if len(rows) > height > 0:
+            lines[-1] = crop([*lines[-1], (" …", MUTED)], width)
+        return lines
+
+
+class EventsPanel(Panel):
+    """What happened, newest first."""
+
+    HELP = "What the run's processes told, newest first: checkpoints, restarts, warnings, and what was asked of it."
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__("Events", id=id)
+        self._events: tuple[EventRow, ...] = ()
+
+    def show(self, events: tuple[EventRow, ...]) -> None:
+        """Show other events, oldest first as the store has them."""
+        self._events = events
+        self.redraw()
+
+    def draw(self, width: int, height: int) -> list[Line]:
+        """One row an event where they are many, wrapped where there is room."""
+        if not self._events:
+            return [[("Nothing happened yet.", MUTED)]]
+        lines: list[Line] = []
+        most_rows = 1 if height < 4 else 3
+        for event in reversed(self._events[-height:] if height else ()):
+            sign, style = _LEVELS.get(event.level, ("·", TEXT))
+            rows = wrap(fmt.clean(event.text[:_MOST_CHARACTERS]), max(1, width - 11))
+            if len(rows) > most_rows:
+                rows = [*rows[: most_rows - 1], rows[most_rows - 1][: width - 12] + "…"]
+            lines.append([(fmt.clock_s(event.at), MUTED), (f" {sign} ", style), (rows[0], style)])
+            lines += [[(" " * 11 + row, style)] for row in rows[1:]]
+        return lines
+
+
+class DetailPanel(Panel):
+    """A heading and paragraphs on the selected line."""
+
+    HELP = "What the selected line rests on, and what to do about it. z shows it on the whole screen."
+
+    def __init__(self, title: str, *, id: str | None = None) -> None:
+        super().__init__(title, id=id)
+        self._paragraphs: list[tuple[str, str]] = []
+
+    def show(self, paragraphs: list[tuple[str, str]]) -> None:
+        """Show other paragraphs: text, cleaned, with its component class."""
+        if paragraphs != self._paragraphs:
+            self._paragraphs = paragraphs
+            self.redraw()
+
+    def draw(self, width: int, height: int) -> list[Line]:
+        """The paragraphs, wrapped, a blank row between them where the height allows it."""
+        blocks = [[[(row, style)] for row in wrap(text, width)] for text, style in self._paragraphs if text]
+        is_roomy = sum(map(len, blocks)) + len(blocks) - 1 <= height
+        lines: list[Line] = []
+        for block in blocks:
+            if lines and is_roomy:
+                lines.append([])
+            lines += block
+        if len(lines) > height > 0:
+            lines = [*lines[: height - 1], [("… z shows all of it", STRONG)]]
+        return lines

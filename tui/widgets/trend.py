@@ -1,0 +1,49 @@
+"""A series as rows of block characters in one style: gaps stay gaps."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from engine.records import Series
+
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+_LONGEST_BRIDGE = 2.5
+"""Empty stretches bridged, as a multiple of the usual spacing: a slow sensor is no gap, a lost one is."""
+
+
+def trend(series: Series, width: int, height: int, least_span: float) -> list[str]:
+    """`height` rows of at most `width` characters, newest at the right; blanks where nothing was read.
+
+    The lowest value stands one eighth high; less than `least_span` of difference does not fill the height.
+    """
+    columns = _columns(series, width)
+    known = [value for value in columns if value is not None]
+    if not known:
+        return [" " * width] * height
+    middle, span = (min(known) + max(known)) / 2, max(max(known) - min(known), least_span)
+    low = middle - span / 2
+    eighths = [
+        None if value is None else 1 + round((value - low) / span * (8 * height - 1)) for value in columns
+    ]
+    return [
+        "".join(" " if level is None else _BLOCKS[min(8, max(0, level - 8 * below))] for level in eighths)
+        for below in range(height - 1, -1, -1)
+    ]
+
+
+def _columns(series: Series, width: int) -> list[float | None]:
+    """The mean of each column, short gaps filled from the left."""
+    if not series.buckets:
+        return [None] * width
+    sums: list[tuple[float, int]] = [(0.0, 0)] * width
+    for bucket in series.buckets:
+        x = min(width - 1, bucket.index * width // series.num_buckets)
+        sums[x] = (sums[x][0] + bucket.mean, sums[x][1] + 1)
+    columns: list[float | None] = [total / number if number else None for total, number in sums]
+    filled = [x for x, value in enumerate(columns) if value is not None]
+    spaces = sorted(right - left for left, right in pairwise(filled))
+    usual = spaces[len(spaces) // 2] if spaces else 1
+    for left, right in pairwise(filled):
+        if right - left <= usual * _LONGEST_BRIDGE:
+            columns[left + 1 : right] = [columns[left]] * (right - left - 1)
+    return columns
