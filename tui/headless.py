@@ -85,7 +85,7 @@ def progress_line(status: Status) -> str:
     """One line that tells where a run stands."""
     share = (status.tokens or 0) / status.tokens_total
     return (
-        f"step {status.step}/{status.steps}  {share:.0%}  loss {show.number(status.loss, 3)}  "
+        f"step {show.UNKNOWN if status.step is None else status.step}/{status.steps}  {share:.0%}  loss {show.number(status.loss, 3)}  "
         f"val {show.number(status.val_loss, 3)}  {show.count(status.tokens_per_second)} tok/s  "
         f"eta {show.duration(status.eta_s)}  GPU {show.whole(status.gpu_watts, 'W')} {show.whole(status.gpu_celsius, '°C')}  "
         f"machine {show.energy(status.machine_energy_j)}  {show.money(status.cost, status.currency)}"

@@ -60,7 +60,9 @@ class Child:
         """SIGTERM, and SIGKILL where that did not help within `kill_after_s`; the exit code."""
         self.send(signal.SIGTERM)
         try:
-            return await asyncio.wait_for(self._process.wait(), kill_after_s)
+            # Not asyncio.wait_for: in Python 3.11 that one swallows a cancellation that comes as the process ends.
+            async with asyncio.timeout(kill_after_s):
+                return await self._process.wait()
         except TimeoutError:
             self.send(signal.SIGKILL)
             return await self._process.wait()
