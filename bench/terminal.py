@@ -17,10 +17,23 @@ import struct
 import sys
 import termios
 import time
+from dataclasses import dataclass, field
 
 BARE = "from textual.app import App; App().run()"
 SETTLED_S = 3.0
 """After this, the screen stands; what is sent from here on is the running cost."""
+
+
+@dataclass
+class Watched:
+    """What came, and when."""
+
+    first_s: float | None = None
+    """The first painted cell: of the app, the line that says it is opening."""
+    screen_s: float | None = None
+    """The header of the first screen; None for a bare app, which has none."""
+    reads: list[tuple[float, int]] = field(default_factory=list)
+    """Time and bytes of each read."""
 
 
 def spawn(argv: list[str]) -> tuple[int, int]:
@@ -33,10 +46,10 @@ def spawn(argv: list[str]) -> tuple[int, int]:
     return pid, descriptor
 
 
-def watch(descriptor: int, seconds: float, keys: str) -> tuple[float | None, list[tuple[float, int]]]:
-    """Seconds to the first painted cell, and (time, bytes) of each read."""
+def watch(descriptor: int, seconds: float, keys: str) -> Watched:
+    """Read what comes, and press the keys once a second has passed."""
     began = time.perf_counter()
-    first, reads, left = None, [], list(keys)
+    seen, left = Watched(), list(keys)
     while (now := time.perf_counter() - began) < seconds:
         if left and now > 1.0:
             os.write(descriptor, left.pop(0).encode())
@@ -48,10 +61,12 @@ def watch(descriptor: int, seconds: float, keys: str) -> tuple[float | None, lis
             break
         now = time.perf_counter() - began
         # The set-up sequences come first; only a painted cell has a colour.
-        if first is None and re.search(rb"[34]8;2;", data):
-            first = now
-        reads.append((now, len(data)))
-    return first, reads
+        if seen.first_s is None and re.search(rb"[34]8;2;", data):
+            seen.first_s = now
+        if seen.screen_s is None and b"Preflight" in data:
+            seen.screen_s = now
+        seen.reads.append((now, len(data)))
+    return seen
 
 
 def main() -> None:
@@ -68,12 +83,13 @@ def main() -> None:
             f"from pathlib import Path; from tui.app import open_app; open_app(Path({options.workspace!r}))"
         )
     pid, descriptor = spawn([sys.executable, "-c", code])
-    first, reads = watch(descriptor, options.seconds, options.keys)
+    seen = watch(descriptor, options.seconds, options.keys)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    running = sum(size for at, size in reads if at >= SETTLED_S)
-    print(f"first paint {(first or 0) * 1000:.0f} ms")
-    print(f"opening {sum(size for at, size in reads if at < SETTLED_S)} bytes")
+    running = sum(size for at, size in seen.reads if at >= SETTLED_S)
+    for name, at_s in (("first paint", seen.first_s), ("first screen", seen.screen_s)):
+        print(f"{name} {'never' if at_s is None else f'{at_s * 1000:.0f} ms'}")
+    print(f"opening {sum(size for at, size in seen.reads if at < SETTLED_S)} bytes")
     print(f"after {SETTLED_S:.0f} s: {running / (options.seconds - SETTLED_S):.0f} bytes/s")
 
 
