@@ -426,6 +426,8 @@ class RunSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int | None
     sensors: dict[str, Series]
     """By the field of `SensorRow`."""
+    sensor: SensorRow | None
+    """The newest reading, with where each figure comes from; None before the first."""
     cost: CostView
     text_sample: TextSampleRow | None
     events: tuple[EventRow, ...]

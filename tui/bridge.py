@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -120,25 +120,14 @@ def to_json(record: Any) -> str:
     return client.to_json(record)
 
 
-def ledger_columns() -> list[str]:
-    """Every field of a ledger entry, in order."""
-    return list(LedgerEntry.__struct_fields__)
-
-
-def to_rows(entries: Sequence[LedgerEntry]) -> list[dict[str, Any]]:
-    """Ledger entries as plain rows; unknown is None."""
-    import msgspec
-
-    return [msgspec.to_builtins(entry) for entry in entries]
-
-
 async def _end(process: asyncio.subprocess.Process) -> None:
     """Let go of a process that may still run."""
     if process.returncode is not None:
         return
     process.terminate()
     try:
-        await asyncio.wait_for(process.wait(), _TERMINATE_PATIENCE_S)
+        async with asyncio.timeout(_TERMINATE_PATIENCE_S):
+            await process.wait()
     except TimeoutError:
         process.kill()
 

@@ -38,7 +38,8 @@ class Follower:
             else:
                 await self._read_list()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), RUN_INTERVAL_S if is_run_shown else LIST_INTERVAL_S)
+                async with asyncio.timeout(RUN_INTERVAL_S if is_run_shown else LIST_INTERVAL_S):
+                    await self._wake.wait()
             self._wake.clear()
 
     async def _read_run(self, run_id: str) -> None:

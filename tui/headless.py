@@ -13,9 +13,8 @@ from engine.records import Check, EventRow, LedgerEntry, ProgressRow, RunState, 
 from tui import format as show
 
 if TYPE_CHECKING:
-    from engine.estimate import Estimate
-
     from engine import Workspace
+    from engine.estimate import Estimate
 
 LINE_EVERY_S = 5.0
 """How often a line of progress is printed while nothing else happens."""
@@ -84,10 +83,12 @@ def _progress_of(progress: ProgressRow) -> str:
 def progress_line(status: Status) -> str:
     """One line that tells where a run stands."""
     share = (status.tokens or 0) / status.tokens_total
+    step = show.UNKNOWN if status.step is None else status.step
+    gpu = f"GPU {show.whole(status.gpu_watts, 'W')} {show.whole(status.gpu_celsius, '°C')}"
     return (
-        f"step {show.UNKNOWN if status.step is None else status.step}/{status.steps}  {share:.0%}  loss {show.number(status.loss, 3)}  "
+        f"step {step}/{status.steps}  {share:.0%}  loss {show.number(status.loss, 3)}  "
         f"val {show.number(status.val_loss, 3)}  {show.count(status.tokens_per_second)} tok/s  "
-        f"eta {show.duration(status.eta_s)}  GPU {show.whole(status.gpu_watts, 'W')} {show.whole(status.gpu_celsius, '°C')}  "
+        f"eta {show.duration(status.eta_s)}  {gpu}  "
         f"machine {show.energy(status.machine_energy_j)}  {show.money(status.cost, status.currency)}"
     )
 

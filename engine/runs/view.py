@@ -136,6 +136,7 @@ class _Reading:
             grad_norm=self.step.grad_norm if self.step else None,
             memory_bytes=self.step.memory_bytes if self.step else None,
             sensors=self._sensors(num_buckets),
+            sensor=store.newest(SensorRow, "elapsed_s"),
             cost=cost_view(self.energy, self.settings.energy, self.plan, status),
             text_sample=store.newest(TextSampleRow, "step"),
             events=tuple(reversed(store.rows(EventRow, "ORDER BY rowid DESC LIMIT 50"))),

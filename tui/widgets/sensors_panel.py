@@ -12,6 +12,9 @@ from tui.widgets.lines import ESTIMATE, FAINT, HEAT, MUTED, POWER, STRONG, Line,
 from tui.widgets.panel import Panel
 from tui.widgets.trend import trend
 
+_MEASURED = {"nvml": "measured", "counter": "from its counter"}
+"""How a source of GPU power is told."""
+
 
 @dataclass(frozen=True)
 class Gauge:
@@ -37,21 +40,17 @@ def gauges(snapshot: RunSnapshot) -> list[Gauge]:
 
 def _gauges(snapshot: RunSnapshot) -> list[Gauge]:
     sensors = snapshot.sensors
-    machine = Gauge(
-        "machine",
-        sensors.get("machine_watts"),
-        "W",
-        snapshot.cost.machine_source or "source unknown",
-        10.0,
-        POWER,
-    )
+    newest = snapshot.sensor
+    machine_source = (newest.machine_watts_source if newest else None) or snapshot.cost.machine_source
+    machine = Gauge("machine", sensors.get("machine_watts"), "W", machine_source or "unknown", 10.0, POWER)
+    gpu_source = newest.gpu_watts_source if newest else None
     cpu = Gauge("CPU", sensors.get("cpu_celsius"), "°C", "measured", 10.0, HEAT)
     load = Gauge("CPU load", _as_percent(sensors.get("cpu_load_frac")), "%", "measured", 20.0, POWER)
     if not any(_is_known(sensors.get(name)) for name in ("gpu_celsius", "gpu_watts")):
-        return [cpu, machine, load] if _is_known(cpu.series) else [machine, load, cpu]
+        return [cpu, machine, load]
     return [
         Gauge("GPU", sensors.get("gpu_celsius"), "°C", "measured", 10.0, HEAT),
-        Gauge("GPU", sensors.get("gpu_watts"), "W", "measured", 10.0, POWER),
+        Gauge("GPU", sensors.get("gpu_watts"), "W", _MEASURED.get(gpu_source or "", "measured"), 10.0, POWER),
         machine,
         cpu,
     ]
@@ -100,17 +99,17 @@ class SensorsPanel(Panel):
 
     def draw(self, width: int, height: int) -> list[Line]:
         """As many gauges as there is room for, the rest of the height shared out to their trends."""
-        shown, rows_left = [], height
+        shown, rows_left, num_trends = [], height, 0
         for gauge in self._gauges:
-            needed = 2 if _is_known(gauge.series) else 1
+            needed = 2 if _is_known(gauge.series) and rows_left > 1 else 1
             if needed <= rows_left:
                 shown.append(gauge)
+                num_trends += needed - 1
                 rows_left -= needed
-        num_trends = sum(_is_known(gauge.series) for gauge in shown)
         rows: list[Line] = []
         for gauge in shown:
             rows.append(_reading(gauge, width))
-            if gauge.series is not None and gauge.series.buckets:
+            if gauge.series is not None and gauge.series.buckets and len(rows) < height:
                 trend_height = min(8, 1 + rows_left // num_trends)
                 rows += [
                     [(row, gauge.style)] for row in trend(gauge.series, width, trend_height, gauge.least_span)
