@@ -6,11 +6,13 @@ import os
 import shutil
 import signal
 import subprocess
+import sysconfig
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
+import torch
 
 from engine.corpus.build import prepare
 from engine.corpus.manifest import TOKENIZER_NAME, save_manifest
@@ -19,7 +21,9 @@ from engine.records import Device, RunPlan
 from engine.runs.folder import RunFolder, create
 from engine.settings import CorpusSettings, Settings, TrainingSettings
 from engine.shape import ModelShape
-from tests.conftest import write_text
+from tests.conftest import end
+
+torch.set_num_threads(1)  # a model this small only loses by more, most of all beside other tests
 
 SMALL = ModelShape(
     vocab_size=512,
@@ -63,7 +67,9 @@ def make_plan(**changes: object) -> RunPlan:
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the corpus.json and tokenizer.json of real text, tokenized once."""
     workspace = tmp_path_factory.mktemp("corpus")
-    write_text(workspace / "text", 200_000)
+    (workspace / "text").mkdir()
+    for path in sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))[:24]:
+        (workspace / "text" / f"{path.stem}.txt").write_bytes(path.read_bytes()[:5000])
     settings = CorpusSettings(source="text", validation_frac=0.1)
     manifest = prepare(settings, vocab_size=512, context=64, workspace=workspace, on_progress=lambda _: None)
     save_manifest(manifest, workspace / "corpus.json")
@@ -75,8 +81,9 @@ MakeRun = Callable[..., RunFolder]
 
 
 @pytest.fixture
-def make_run(tmp_path: Path, corpus: Path) -> MakeRun:
+def make_run(tmp_path: Path, corpus: Path) -> Iterator[MakeRun]:
     """Make a run folder as the corpus process leaves it; `training` are settings, the rest changes the plan."""
+    made: list[RunFolder] = []
 
     def make(training: dict[str, object] | None = None, **plan: object) -> RunFolder:
         cadence = {"checkpoint_every_s": 1000, "eval_every_s": 1000, "sample_every_s": 1000}
@@ -84,9 +91,12 @@ def make_run(tmp_path: Path, corpus: Path) -> MakeRun:
         run = create(tmp_path, settings, make_plan(**plan), {}, "test")
         for name in ("corpus.json", TOKENIZER_NAME):
             shutil.copy(corpus / name, run.path / name)
+        made.append(run)
         return run
 
-    return make
+    yield make
+    for run in made:
+        end(run)
 
 
 @pytest.fixture
@@ -111,7 +121,7 @@ def start_trainer() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **environment},
+                env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
             )
         started.append(process)
         return process
