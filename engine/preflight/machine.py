@@ -31,7 +31,9 @@ def check_memory(context: Context) -> Verdict:
     on_cpu = context.device.kind == "cpu"
     needed = (plan.memory_total_bytes if on_cpu else 0) + round(SPARE_RAM_GIB * GIB)
     budget = plan.memory_budget_bytes
-    evidence = f"{gib(ram.available_bytes)} of {gib(ram.total_bytes or 0)} RAM free, the run needs {gib(needed)}."
+    evidence = (
+        f"{gib(ram.available_bytes)} of {gib(ram.total_bytes or 0)} RAM free, the run needs {gib(needed)}."
+    )
     if on_cpu and budget is not None and plan.memory_total_bytes > budget:
         return failed(
             f"The model needs {gib(plan.memory_total_bytes)}, the budget is {gib(budget)}.",
@@ -54,11 +56,14 @@ def check_disk(context: Context) -> Verdict:
     needed = storage_estimate(context.plan, context.settings, corpus_tokens).total_bytes
     needed += round(context.settings.limits.min_free_disk_gib * GIB)
     kind = found.file_system or "unknown file system"
-    evidence = f"{gib(found.free_bytes)} free on {found.mount_point or '?'} ({kind}), the run needs up to {gib(needed)}."
+    where = f"{found.mount_point or '?'} ({kind})"
+    evidence = f"{gib(found.free_bytes)} free on {where}, the run needs up to {gib(needed)}."
     if found.free_bytes < needed:
         return failed(evidence, "Free some space, or lower training.keep_checkpoints.")
     if kind in NETWORK_FILE_SYSTEMS:
-        return warned(f"{evidence} It is a network file system.", "A local disk is faster and locks reliably.")
+        return warned(
+            f"{evidence} It is a network file system.", "A local disk is faster and locks reliably."
+        )
     return passed(evidence)
 
 

@@ -124,7 +124,8 @@ def test_series_reduce_to_low_mean_high_and_leave_unknown_stretches_out(store: R
 def test_a_long_run_is_charted_from_its_minutes_with_the_same_result(tmp_path: Path) -> None:
     store, raw = RunStore(tmp_path / "rolled.db"), RunStore(tmp_path / "raw.db")
     rows = [
-        SensorRow(at=0.0, elapsed_s=float(i), gpu_watts=500.0 + i // 10, cpu_load_frac=0.5) for i in range(7300)
+        SensorRow(at=0.0, elapsed_s=float(i), gpu_watts=500.0 + i // 10, cpu_load_frac=0.5)
+        for i in range(7300)
     ]
     store.put(*rows)
     raw.put(*rows)
