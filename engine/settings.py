@@ -15,6 +15,10 @@ Auto = Literal["auto"]
 Count = Annotated[int, Meta(ge=1, le=10**12)]
 Seconds = Annotated[float, Meta(ge=1, le=604_800)]
 CURRENCY_PATTERN = "^[A-Z]{3}$"
+TIME_PATTERN = "^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"
+Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+ClockTime = Annotated[str, Meta(pattern=TIME_PATTERN)]
 OnOff = Literal["auto", "on", "off"]
 
 
@@ -155,6 +159,19 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ] = 0.0
 
 
+class TariffWindow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Hours of the week with a price of their own, by the machine's local clock."""
+
+    begins: Annotated[ClockTime, Meta(description="when it begins")] = msgspec.field(name="from")
+    ends: Annotated[
+        ClockTime, Meta(description="when it ends; before or at its beginning: on the next day")
+    ] = msgspec.field(name="to")
+    days: Annotated[list[Weekday], Meta(min_length=1, description="days on which it begins; absent: all")] = (
+        msgspec.field(default_factory=lambda: list(WEEKDAYS))
+    )
+    price_per_kwh: Annotated[float, Meta(ge=0, le=1e6, description="in energy.currency")]
+
+
 class EnergySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a kilowatt-hour costs, and the part of the machine that no sensor sees."""
 
@@ -182,6 +199,18 @@ class EnergySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     grams_co2_per_kwh: Annotated[
         float, Meta(ge=0, le=5000, description="g CO2 a kWh of your grid; 0 = unknown, then none is shown")
     ] = 0.0
+    tariff: Annotated[
+        list[TariffWindow],
+        Meta(
+            description="prices by time of day and weekday, as [[energy.tariff]]; the first that fits counts, "
+            "price_per_kwh where none does",
+            extra={
+                "example": '[[energy.tariff]]\nfrom = "22:00"\nto = "06:00"\n'
+                'days = ["mon", "tue", "wed", "thu", "fri"]\nprice_per_kwh = 0.12'
+            },
+        ),
+    ] = []
+    """Last: in the file, keys that follow a table of a list would belong to it."""
 
 
 class CloudOffer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -198,10 +227,36 @@ class CloudOffer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class CloudSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What to compare with."""
 
+    currency_per_usd: (
+        Annotated[
+            float,
+            Meta(
+                gt=0,
+                le=1e6,
+                description="what a US dollar costs in energy.currency, to compare with; absent: no comparison "
+                "unless that is USD",
+            ),
+        ]
+        | None
+    ) = None
+    usd_per_gib_month: (
+        Annotated[
+            float,
+            Meta(
+                ge=0,
+                le=1000,
+                description="US dollars that a GiB of cloud storage costs a month; absent: unknown",
+            ),
+        ]
+        | None
+    ) = None
     offers: Annotated[
         list[CloudOffer],
         Meta(
-            description="your own offers, as [[cloud.offers]] with name, gpu, usd_per_hour and perhaps hours"
+            description="your own offers, as [[cloud.offers]] with name, gpu, usd_per_hour and perhaps hours",
+            extra={
+                "example": '[[cloud.offers]]\nname = "a friend\'s server"\ngpu = "NVIDIA T4"\nusd_per_hour = 0.5'
+            },
         ),
     ] = []
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import collections
 import difflib
 import inspect
 import math
 import re
 import textwrap
 import tomllib
-import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ import msgspec
 from msgspec import inspect as types
 
 from engine import atomic
+from engine.currency import CODES, nearest_code
 from engine.errors import SettingsError
-from engine.settings import CURRENCY_PATTERN, CloudOffer, Settings
+from engine.settings import CURRENCY_PATTERN, TIME_PATTERN, Settings
 
 FILE_NAME = "settings.toml"
 
@@ -87,6 +88,7 @@ class _Reader:
                 raise self._error(name, table, "a table", f"Write it as [{name}].")
             sections[name] = self._section(name, table, known[name].type)
         settings = Settings(**sections)
+        self._check_currency(settings.energy.currency)
         limits = settings.limits
         if limits.max_gpu_celsius and limits.resume_gpu_celsius >= limits.max_gpu_celsius:
             raise self._error(
@@ -97,27 +99,44 @@ class _Reader:
             )
         return settings
 
+    def _check_currency(self, code: str) -> None:
+        if code not in CODES:
+            near = nearest_code(code)
+            hint = f"Did you mean {near}? " if near else ""
+            raise self._error(
+                "energy.currency",
+                code,
+                "a currency of ISO 4217",
+                f"{hint}Use its three letters, like USD, EUR, AZN.",
+            )
+
     def _section(self, section: str, table: dict[str, Any], kind: Any) -> Any:
-        fields = {field.name: field for field in msgspec.structs.fields(kind)}
+        fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
         values: dict[str, Any] = {}
         for key, value in table.items():
             dotted = f"{section}.{key}"
             if key not in fields:
                 raise self._unknown(dotted, [f"{section}.{name}" for name in fields])
-            if key == "offers" and isinstance(value, list):
-                values[key] = [self._offer(index, offer) for index, offer in enumerate(value)]
+            field = fields[key]
+            item = _item_struct(field.type)
+            if item is not None and isinstance(value, list):
+                values[field.name] = [
+                    self._item(f"{dotted}.{number}", part, item) for number, part in enumerate(value, start=1)
+                ]
             else:
-                values[key] = self._value(dotted, value, fields[key].type)
+                values[field.name] = self._value(dotted, value, field.type)
         return kind(**values)
 
-    def _offer(self, index: int, offer: Any) -> CloudOffer:
-        dotted = f"cloud.offers.{index + 1}"
-        if not isinstance(offer, dict):
-            raise self._error(dotted, offer, "a table", "Write it as [[cloud.offers]].")
-        for required in ("name", "gpu", "usd_per_hour"):
-            if required not in offer:
-                raise self._error(dotted, offer, f"a table with {required}", f"Add {required} to the offer.")
-        return typing.cast(CloudOffer, self._section(dotted, offer, CloudOffer))
+    def _item(self, dotted: str, item: Any, kind: Any) -> Any:
+        """One table of a list of tables; `dotted` ends with its number, from 1."""
+        if not isinstance(item, dict):
+            name = dotted.rpartition(".")[0]
+            raise self._error(dotted, item, "a table", f"Write it as [[{name}]].")
+        for field in msgspec.structs.fields(kind):
+            if field.required and field.encode_name not in item:
+                wanted = field.encode_name
+                raise self._error(dotted, item, f"a table with {wanted}", f"Add {wanted} to it.")
+        return self._section(dotted, item, kind)
 
     def _value(self, dotted: str, value: Any, kind: Any) -> Any:
         expected = describe(kind)
@@ -152,10 +171,16 @@ def find_line(lines: Sequence[str], dotted: str) -> int | None:
     """The line, from 1, on which a dotted key or a section is set; None where it cannot be told."""
     section, _, key = dotted.rpartition(".")
     current = ""
+    num_tables: collections.Counter[str] = collections.Counter()
     for number, line in enumerate(lines, start=1):
-        header = re.match(r"\s*\[\[?\s*([\w.\"-]+)\s*\]?\]", line)
+        header = re.match(r"\s*(\[\[?)\s*([\w.\"-]+)\s*\]?\]", line)
         if header:
-            current = header.group(1)
+            current = header.group(2)
+            if header.group(1) == "[[":
+                num_tables[current] += 1
+                current = f"{current}.{num_tables[current]}"
+                if current == dotted:
+                    return number
             if not section and current.split(".")[0] == key:
                 return number
             continue
@@ -187,8 +212,7 @@ def _describe(info: types.Type) -> str:
         case types.UnionType():
             return " or ".join(_describe(part) for part in info.types if not isinstance(part, types.NoneType))
         case types.LiteralType():
-            quoted = ", ".join(f'"{value}"' for value in info.values)
-            return quoted if len(info.values) == 1 else f"one of {quoted}"
+            return _quoted(info) if len(info.values) == 1 else f"one of {_quoted(info)}"
         case types.IntType():
             return f"a whole number{_range(info)}"
         case types.FloatType():
@@ -196,15 +220,23 @@ def _describe(info: types.Type) -> str:
         case types.BoolType():
             return "true or false"
         case types.StrType():
-            return (
-                "three capital letters in quotes" if info.pattern == CURRENCY_PATTERN else "a text in quotes"
-            )
+            named = {
+                CURRENCY_PATTERN: "three capital letters in quotes",
+                TIME_PATTERN: 'a time of day in quotes, like "22:00"',
+            }
+            return named.get(info.pattern or "", "a text in quotes")
         case types.ListType(item_type=types.StructType()):
             return "tables"
+        case types.ListType(item_type=types.LiteralType() as literal):
+            return f"a list of {_quoted(literal)}"
         case types.ListType():
             return "a list of texts"
         case _:
             return "a table"
+
+
+def _quoted(info: types.LiteralType) -> str:
+    return ", ".join(f'"{value}"' for value in info.values)
 
 
 def _range(info: types.IntType | types.FloatType) -> str:
@@ -237,8 +269,8 @@ def _section_lines(name: str, kind: Any) -> Iterator[str]:
         expected = _describe(info)
         for line in _wrapped(f"{comment} ({expected})"):
             yield f"# {line}"
-        if field.name == "offers":
-            yield '# [[cloud.offers]]\n# name = "a friend\'s server"\n# gpu = "NVIDIA T4"\n# usd_per_hour = 0.5'
+        if example := _example(info):
+            yield from (f"# {line}" for line in example.splitlines())
         elif default is None:
             yield f"# {field.name} ="
         else:
@@ -252,6 +284,21 @@ def _description(info: types.Type) -> str:
     if isinstance(info, types.UnionType):
         return next((text for text in map(_description, info.types) if text), "")
     return ""
+
+
+def _example(info: types.Type) -> str:
+    """How a list of tables is written; empty for every other key."""
+    return str((info.extra or {}).get("example", "")) if isinstance(info, types.Metadata) else ""
+
+
+def _item_struct(kind: Any) -> Any:
+    """The record of which a key takes a list of tables; None for every other key."""
+    info = types.type_info(kind)
+    if isinstance(info, types.Metadata):
+        info = info.type
+    if isinstance(info, types.ListType) and isinstance(info.item_type, types.StructType):
+        return info.item_type.cls
+    return None
 
 
 def _wrapped(text: str, width: int = 108) -> list[str]:

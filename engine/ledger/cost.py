@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import NamedTuple
 
+from engine.currency import minor_digits as minor_digits
 from engine.ledger.cloud import course_quote
 from engine.records import CostView, EnergyRow, RunPlan, Status
 from engine.settings import EnergySettings
@@ -13,16 +14,6 @@ from engine.settings import EnergySettings
 J_PER_KWH = 3_600_000
 MICRO = Decimal("0.000001")
 """The smallest part of a currency's unit that the books keep: a short run costs less than a cent."""
-
-_MINOR_DIGITS = {
-    **dict.fromkeys(("CLP", "ISK", "JPY", "KRW", "PYG", "UGX", "VND", "XAF", "XOF", "XPF"), 0),
-    **dict.fromkeys(("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"), 3),
-}
-
-
-def minor_digits(currency: str) -> int:
-    """Digits after the point of an amount: 0 for JPY, 3 for KWD, 2 for most. Source: ISO 4217, list one, 2025."""
-    return _MINOR_DIGITS.get(currency, 2)
 
 
 def round_money(amount: Decimal, currency: str) -> Decimal:

@@ -20,7 +20,11 @@ def test_documented_file_holds_every_key_with_its_default() -> None:
     assert settings_file.parse(text, "settings.toml") == Settings()
     for section in msgspec.structs.fields(Settings):
         for field in msgspec.structs.fields(section.type):
-            assert f"\n{field.name} =" in text or f"\n# {field.name} =" in text or field.name == "offers"
+            assert (
+                f"\n{field.name} =" in text
+                or f"\n# {field.name} =" in text
+                or f"\n# [[{section.name}.{field.name}]]" in text
+            )
 
 
 def test_repository_ships_the_documented_file() -> None:
@@ -46,6 +50,23 @@ def test_repository_ships_the_documented_file() -> None:
         ("[preflight]\nclose_apps = [1]", "settings.toml:2", "a list of texts"),
         ('[[cloud.offers]]\nname = "x"', "settings.toml", "gpu"),
         ('[[cloud.offers]]\nname = "x"\ngpu = "y"\nusd_per_hour = -1', "settings.toml", "usd_per_hour"),
+        (
+            '[[cloud.offers]]\nname = "x"\ngpu = "y"\nusd_per_hour = 1\nhours = 0',
+            "settings.toml:5",
+            "above 0",
+        ),
+        ('[energy]\ncurrency = "EUU"', "settings.toml:2", "Did you mean EUR?"),
+        ('[energy]\ncurrency = "XYZ"', "settings.toml:2", "a currency of ISO 4217"),
+        ('[[energy.tariff]]\nfrom = "22:00"\nto = "6:00"\nprice_per_kwh = 1', "settings.toml:3", '"22:00"'),
+        ('[[energy.tariff]]\nfrom = "22:00"\nto = "24:01"\nprice_per_kwh = 1', "settings.toml:3", "24:01"),
+        ('[[energy.tariff]]\nfrom = "22:00"\nprice_per_kwh = 1', "settings.toml:1", "Add to to it"),
+        ('[[energy.tariff]]\nfrom = "22:00"\nto = "06:00"\nprice_per_kwh = -1', "settings.toml:4", "-1"),
+        (
+            '[[energy.tariff]]\nfrom = "22:00"\nto = "06:00"\ndays = ["monday"]\nprice_per_kwh = 1',
+            "settings.toml:4",
+            '"mon"',
+        ),
+        ("[energy]\ntariff = 3", "settings.toml:2", "tables"),
         ("[training\nseed = 1", "settings.toml", "line 1"),
     ],
 )
