@@ -218,7 +218,7 @@ class Supervisor:
     async def _wait_for_former_trainer(self) -> None:
         """A trainer whose supervisor was killed saves and leaves by itself; one that does not is killed."""
         deadline = time.monotonic() + MAX_SILENCE_S
-        while (text := holder(self._folder.trainer_lock)) is not None:
+        while not self._stop and (text := holder(self._folder.trainer_lock)) is not None:
             self._watch.phase = "waiting for the former trainer to save"
             if time.monotonic() > deadline and text.strip().isdigit():
                 # Who holds the lock is alive, so its process id cannot have been given to another.
