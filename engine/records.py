@@ -175,6 +175,11 @@ class SensorRow(msgspec.Struct, frozen=True, kw_only=True):
     memory_used_bytes: int | None = None
     battery_frac: float | None = None
     is_on_ac: bool | None = None
+    gpu_throttle: str | None = None
+    """What holds the GPU's clocks down, in words; empty: nothing; None: the driver does not tell."""
+    gpu_clock_mhz: float | None = None
+    gpu_fan_frac: float | None = None
+    """0 to 1 of its most; None on most laptops, whose fan the driver does not see."""
 
 
 class MinuteRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -211,6 +216,20 @@ class EnergyRow(msgspec.Struct, frozen=True, kw_only=True):
     """As `SensorRow.machine_watts_source`, the weakest that went in."""
     gap_s: float = 0.0
     """Seconds of suspend or of a lost sensor, left out of the sums."""
+
+
+class TariffRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What one life of the supervisor has used so far in one window of the tariff; none at a flat price."""
+
+    key: str
+    """`segment` and `window`."""
+    segment: int
+    window: int
+    """Its number in `energy.tariff`, from 1; 0 is the price outside of all."""
+    price_per_kwh: float
+    """In force then."""
+    machine_j: float
+    seconds: float
 
 
 class CommandRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -304,6 +323,22 @@ class CheckReport(msgspec.Struct, frozen=True, kw_only=True):
     checks: tuple[Check, ...]
 
 
+class Prediction(msgspec.Struct, frozen=True, kw_only=True):
+    """What the plan promised of a run as it started; kept to be held against what came. None: it did not know."""
+
+    memory_bytes: int
+    """The same that the trainer reports: on a GPU without the context of CUDA, which torch does not count."""
+    hours: float | None
+    hours_low: float | None
+    hours_high: float | None
+    gpu_kwh: float | None
+    machine_kwh: float | None
+    cost: float | None
+    """In the currency of the settings."""
+    basis: str
+    """What the hours rest on; raw text from outside may be in it."""
+
+
 class CloudQuote(msgspec.Struct, frozen=True, kw_only=True):
     """What one cloud offer would come to."""
 
@@ -318,6 +353,11 @@ class CloudQuote(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     basis: str
     """Where the hours come from."""
+    hours_low: float | None = None
+    hours_high: float | None = None
+    """The range of the hours; None where they are quoted, given or unknown."""
+    is_for_this_run: bool = True
+    """False for the course's example as it is quoted, where this run is another one."""
 
 
 # --- during and after the run ---------------------------------------------------------------------------------
@@ -483,3 +523,30 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
     machine_watts_mean: float | None
     waivers: str
     """JSON object of check to reason."""
+    training_tokens_per_s: float | None = None
+    """Of the optimizer steps alone, without preparation, validations, checkpoints and pauses."""
+    tokens_total: int | None = None
+    """Tokens that the run was planned for."""
+    memory_bytes: int | None = None
+    """The most that the trainer held: of the device (CUDA, as torch counts) or resident (CPU)."""
+    predicted_memory_bytes: int | None = None
+    """This and the next five: what the plan said of the whole run as it started."""
+    predicted_hours: float | None = None
+    predicted_gpu_kwh: float | None = None
+    predicted_machine_kwh: float | None = None
+    predicted_cost: float | None = None
+    predicted_basis: str = ""
+    tariff: str = "[]"
+    """JSON list of `engine.ledger.tariff.BookedWindow`: the prices in force and the energy used at each."""
+    corpus_bytes: int | None = None
+    """This and the next four: the storage book at the time of the entry."""
+    shards_bytes: int | None = None
+    checkpoints_bytes: int | None = None
+    model_bytes: int | None = None
+    database_bytes: int | None = None
+    days: str = "[]"
+    """JSON list of `engine.ledger.training_md.DayLine`."""
+    checks: str = "[]"
+    """JSON list of `Check`: the verdicts of the preflight."""
+    samples: str = "[]"
+    """JSON list of `TextSampleRow`: the first and the last."""

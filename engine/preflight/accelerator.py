@@ -11,7 +11,7 @@ import msgspec
 from engine.preflight.context import GIB, Context, Verdict, failed, gib, passed, skipped, warned
 from engine.process import module_argv
 from engine.runs.lock import device_lock_path, holder
-from engine.telemetry.nvml import snapshot
+from engine.telemetry.gpus import snapshot
 from engine.telemetry.process import find_process, find_processes
 
 PROBE_PATIENCE_S = 60.0

@@ -1,6 +1,8 @@
-"""`python -m engine.telemetry [COUNT [INTERVAL_S]]`: prints readings of every sensor as JSON, one a line.
+"""The sensors as processes of their own, all printing JSON.
 
-For looking at what a machine tells, and for tests of the whole path.
+`python -m engine.telemetry [COUNT [INTERVAL_S]]`: readings of every sensor, one a line, for looking at what a machine
+tells. `... gpus INTERVAL_S`: the GPUs, a line a sample, until the input ends. `... snapshot`: the GPUs once, and who
+holds their memory.
 """
 
 from __future__ import annotations
@@ -10,12 +12,26 @@ import time
 
 import msgspec
 
-from engine.settings import EnergySettings
-from engine.telemetry.sampler import Sampler
+from engine.telemetry.gpu_loop import stream
+from engine.telemetry.nvml import read_snapshot
 
 
 def main(arguments: list[str]) -> int:
-    """Print COUNT readings (1), INTERVAL_S (1.0) apart; exit status 0."""
+    """Do what the module says; exit status 0."""
+    if arguments[:1] == ["gpus"]:
+        stream(float(arguments[1]))
+    elif arguments[:1] == ["snapshot"]:
+        sys.stdout.write(msgspec.json.encode(read_snapshot()).decode())
+    else:
+        print_readings(arguments)
+    return 0
+
+
+def print_readings(arguments: list[str]) -> None:
+    """Print COUNT readings (1), INTERVAL_S (1.0) apart."""
+    from engine.settings import EnergySettings
+    from engine.telemetry.sampler import Sampler
+
     count = int(arguments[0]) if arguments else 1
     interval_s = float(arguments[1]) if len(arguments) > 1 else 1.0
     sampler = Sampler(EnergySettings(), interval_s=interval_s)
@@ -29,7 +45,6 @@ def main(arguments: list[str]) -> int:
         sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
         sys.stdout.flush()
     sampler.close()
-    return 0
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ import msgspec
 
 from engine.records import Device
 from engine.settings import Settings
+from engine.telemetry.gpus import snapshot
 from engine.telemetry.host import cpu_name, memory, num_physical_cores
-from engine.telemetry.nvml import Gpu, GpuReading, snapshot
+from engine.telemetry.nvml import Gpu, GpuReading
 
 
 class TorchBuild(msgspec.Struct, frozen=True, kw_only=True):

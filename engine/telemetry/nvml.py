@@ -8,7 +8,6 @@ needed when they are back. Source: NVML API reference guide, R575, 2025; each fi
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from enum import StrEnum
@@ -65,6 +64,27 @@ _FAULTS = {
 }
 
 
+# nvmlClocksEventReason*, of nvml.h.
+_IDLE = "idle"
+_THROTTLES = {
+    0x001: _IDLE,
+    0x002: "clocks set by hand",
+    0x004: "power limit",
+    0x008: "hardware slowdown",
+    0x010: "sync boost",
+    0x020: "thermal slowdown",
+    0x040: "hardware thermal slowdown",
+    0x080: "power brake",
+    0x100: "display clock",
+    0x200: "board limit",
+    0x400: "reliability limit",
+}
+HARMFUL_THROTTLES = frozenset(
+    ("hardware slowdown", "thermal slowdown", "hardware thermal slowdown", "power brake")
+)
+"""Throttling that something is wrong with: heat, or a supply that gives way. A board at its power limit is at work."""
+
+
 class Gpu(msgspec.Struct, frozen=True, kw_only=True):
     """What does not change about a GPU while its driver is loaded."""
 
@@ -106,6 +126,15 @@ class GpuReading(msgspec.Struct, frozen=True, kw_only=True):
     """`memory.free`."""
     memory_total_bytes: int | None = None
     """`memory.total`."""
+    throttles: tuple[str, ...] | None = None
+    """nvmlDeviceGetCurrentClocksEventReasons in words, idling left out; `clocks_event_reasons.active`. Empty: full
+    clocks."""
+    clock_mhz: float | None = None
+    """nvmlDeviceGetClockInfo(SM); `clocks.sm`."""
+    memory_clock_mhz: float | None = None
+    """nvmlDeviceGetClockInfo(MEM); `clocks.mem`."""
+    fan_frac: float | None = None
+    """nvmlDeviceGetFanSpeed, 0 to 1 of its most, intended; `fan.speed`. Most laptops do not tell it."""
     is_lost: bool = False
     """Whether the GPU answered before and does not now."""
 
@@ -132,6 +161,21 @@ class GpuSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Why there is no GPU, or why one is missing; empty where all is well."""
     has_unreadable_gpu: bool = False
     """Whether the machine has a GPU that cannot be read now."""
+
+
+def read_snapshot() -> GpuSnapshot:
+    """Every GPU and who uses it, now, in this very process: the driver may hang, or take the process down."""
+    nvml = Nvml()
+    gpus = nvml.read()
+    processes = nvml.processes()
+    answer = GpuSnapshot(
+        gpus=tuple(gpu for gpu in gpus if not gpu.is_lost),
+        processes=processes,
+        reason=nvml.reason,
+        has_unreadable_gpu=nvml.has_unreadable_gpu,
+    )
+    nvml.close()
+    return answer
 
 
 class _RefusedError(Exception):
@@ -302,6 +346,10 @@ class Nvml:
         limit_watts = _milli(self._value(uuid, "nvmlDeviceGetEnforcedPowerLimit", handle))
         rates = self._value(uuid, "nvmlDeviceGetUtilizationRates", handle)
         memory = self._value(uuid, "nvmlDeviceGetMemoryInfo", handle)
+        clock_mhz = self._value(uuid, "nvmlDeviceGetClockInfo", handle, _load().NVML_CLOCK_SM)
+        memory_clock_mhz = self._value(uuid, "nvmlDeviceGetClockInfo", handle, _load().NVML_CLOCK_MEM)
+        fan_pct = self._value(uuid, "nvmlDeviceGetFanSpeed", handle)
+        throttles = self._throttles(uuid, handle)
         if uuid in self._lost:
             return GpuReading(gpu=gpu, is_lost=True)
         return GpuReading(
@@ -314,7 +362,17 @@ class Nvml:
             memory_used_bytes=None if memory is None else int(memory.used),
             memory_free_bytes=None if memory is None else int(memory.free),
             memory_total_bytes=None if memory is None else int(memory.total),
+            throttles=throttles,
+            clock_mhz=None if clock_mhz is None else float(clock_mhz),
+            memory_clock_mhz=None if memory_clock_mhz is None else float(memory_clock_mhz),
+            fan_frac=None if fan_pct is None else fan_pct / 100,
         )
+
+    def _throttles(self, uuid: str, handle: Any) -> tuple[str, ...] | None:
+        bits = self._value(uuid, "nvmlDeviceGetCurrentClocksEventReasons", handle)
+        if bits is None:  # drivers before R535 have the older name alone
+            bits = self._value(uuid, "nvmlDeviceGetCurrentClocksThrottleReasons", handle)
+        return None if bits is None else throttle_words(bits)
 
     def _value(self, uuid: str, name: str, *arguments: Any) -> Any:
         """One value of one GPU, None where there is none; a GPU found lost is marked so."""
@@ -328,6 +386,13 @@ class Nvml:
                 self.fault = Fault.LOST
                 self._wait_longer()
             return None
+
+
+def throttle_words(bits: int) -> tuple[str, ...]:
+    """What holds the clocks down, in words, by NVML's bits; a bit of a newer driver is told by its number."""
+    known = [word for bit, word in _THROTTLES.items() if bits & bit and word is not _IDLE]
+    unknown_bits = bits & ~sum(_THROTTLES)
+    return (*known, f"reason {unknown_bits:#x}") if unknown_bits else tuple(known)
 
 
 def _optional(name: str, *arguments: Any) -> Any:
@@ -353,45 +418,3 @@ def _most(first: int | None, second: int | None) -> int | None:
     """The larger of two; a process that computes and draws is listed twice, with the same memory."""
     known = [value for value in (first, second) if value is not None]
     return max(known) if known else None
-
-
-class _Flight:
-    """One snapshot under way in its own thread."""
-
-    def __init__(self) -> None:
-        self.answer: GpuSnapshot | None = None
-        self.thread = threading.Thread(target=self._fly, name="nvml snapshot", daemon=True)
-        self.thread.start()
-
-    def _fly(self) -> None:
-        nvml = Nvml()
-        gpus = nvml.read()
-        processes = nvml.processes()
-        self.answer = GpuSnapshot(
-            gpus=tuple(gpu for gpu in gpus if not gpu.is_lost),
-            processes=processes,
-            reason=nvml.reason,
-            has_unreadable_gpu=nvml.has_unreadable_gpu,
-        )
-        nvml.close()
-
-
-_flight: _Flight | None = None
-_flight_lock = threading.Lock()
-
-
-def snapshot(timeout_s: float = 5.0) -> GpuSnapshot:
-    """Every GPU and who uses it, now; a driver that hangs costs `timeout_s` and is a reason, never a wait.
-
-    A question that still hangs is joined, not asked again: no threads pile up.
-    """
-    global _flight
-    with _flight_lock:
-        flight = _flight
-        if flight is None or not flight.thread.is_alive():
-            flight = _flight = _Flight()
-    flight.thread.join(timeout_s)
-    if flight.answer is not None:
-        return flight.answer
-    reason = f"The NVIDIA driver has not answered for {timeout_s:g} s."
-    return GpuSnapshot(gpus=(), processes=None, reason=reason, has_unreadable_gpu=True)

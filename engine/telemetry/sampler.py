@@ -1,8 +1,8 @@
 """All sensors behind one call that never waits.
 
-Two threads read, one the GPUs and one the rest of the machine, and leave their newest answer in a slot; `read`
-puts the slots together. The GPUs' power is sampled ten times a second, so that a reading carries the mean of its
-whole interval; where the driver's calls are dear they are made less often, to stay below 1 % of a core.
+A process of its own reads the GPUs, a thread the rest of the machine, and each leaves its newest answer in a slot;
+`read` puts the slots together. The GPUs' power is sampled ten times a second, so that a reading carries the mean of
+its whole interval; where the driver's calls are dear they are made less often, to stay below 1 % of a core.
 """
 
 from __future__ import annotations
@@ -11,19 +11,15 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-import msgspec
-
 from engine.records import SensorRow
 from engine.settings import EnergySettings
+from engine.telemetry.gpu_loop import Gpus, GpuState
+from engine.telemetry.gpus import GpuFeed
 from engine.telemetry.host import Battery, Host, HostReading
-from engine.telemetry.nvml import GpuReading, Nvml
-from engine.telemetry.power import PowerSum, beat_s, cpu_power, machine_power
-from engine.telemetry.reading import GpuPower, Reading, ceiling_watts, is_believable
+from engine.telemetry.power import cpu_power, machine_power
+from engine.telemetry.reading import GpuPower, Reading, is_believable
 from engine.telemetry.worker import Worker
 
-_QUICK_PERIOD_S = 0.1
-_QUICK_CPU_FRAC = 0.004
-"""Share of a core that the quick samples may take."""
 _FRESH_INTERVALS = 3
 _CLOSE_S = 0.5
 _UNKNOWN_HOST = HostReading(
@@ -34,94 +30,6 @@ _UNKNOWN_HOST = HostReading(
     battery=Battery(),
     memory_used_bytes=None,
 )
-
-
-class _GpuState(msgspec.Struct, frozen=True):
-    """One GPU as its thread left it."""
-
-    reading: GpuReading
-    counter_j: float | None
-    counter_at_s: float
-    watts: float | None
-    joules: float
-    seconds: float
-    num_rejected: int
-    rejected_watts: float | None
-    ceiling_watts: float
-
-
-class _Gpus(msgspec.Struct, frozen=True):
-    """All GPUs as their thread left them."""
-
-    states: dict[str, _GpuState] = {}
-    reason: str = ""
-    has_unreadable: bool = False
-
-
-class _GpuWorker(Worker[_Gpus]):
-    """Reads NVML: everything once an interval, the power in between."""
-
-    def __init__(self, interval_s: float) -> None:
-        super().__init__("gpu sensors")
-        self._interval_s = interval_s
-        self._nvml = Nvml()
-        self._readings: dict[str, GpuReading] = {}
-        self._sums: dict[str, PowerSum] = {}
-        self._full_due_s = 0.0
-        self._period_s = min(_QUICK_PERIOD_S, interval_s)
-        self._cost_s = 0.0
-        self._first_s = time.monotonic()
-        self._count = 0
-
-    def step(self) -> tuple[_Gpus, float]:
-        """One sample of each GPU's power, and of everything where that is due."""
-        now_s, cpu_s = time.monotonic(), time.thread_time()
-        is_full = now_s >= self._full_due_s
-        if is_full:
-            self._full_due_s = now_s + self._interval_s
-            self._readings = {reading.gpu.uuid: reading for reading in self._nvml.read()}
-        states = {uuid: self._sample(uuid, is_full) for uuid in self._readings}
-        gpus = _Gpus(states, self._nvml.reason, self._nvml.has_unreadable_gpu)
-        if not is_full:
-            self._adapt(time.thread_time() - cpu_s)
-        return gpus, self._pause_s(time.monotonic())
-
-    def finish(self) -> None:
-        """Let go of the driver."""
-        self._nvml.close()
-
-    def _sample(self, uuid: str, is_full: bool) -> _GpuState:
-        reading = self._readings[uuid]
-        watts, counter_j = (reading.watts, reading.counter_j) if is_full else self._nvml.power(uuid)
-        now_s = time.monotonic()
-        ceiling = ceiling_watts(reading.limit_watts, reading.memory_total_bytes, reading.gpu.name)
-        power = self._sums.setdefault(uuid, PowerSum())
-        power.add(now_s, watts, ceiling, longest_s=max(1.0, 3 * self._period_s))
-        return _GpuState(
-            reading,
-            counter_j,
-            now_s,
-            power.watts,
-            power.joules,
-            power.seconds,
-            power.num_rejected,
-            power.rejected_watts,
-            ceiling,
-        )
-
-    def _adapt(self, cost_s: float) -> None:
-        """Sample less often where a sample is dear, more often again where it is not."""
-        self._cost_s += 0.1 * (cost_s - self._cost_s)
-        wanted_s = min(max(_QUICK_PERIOD_S, self._cost_s / _QUICK_CPU_FRAC), self._interval_s)
-        if not 0.7 < wanted_s / self._period_s < 1.4:  # seldom: each change starts the beat anew
-            self._period_s = wanted_s
-            self._first_s, self._count = time.monotonic(), 0
-
-    def _pause_s(self, now_s: float) -> float:
-        if not any(not reading.is_lost for reading in self._readings.values()):
-            return self._interval_s
-        self._count = max(self._count + 1, int((now_s - self._first_s) / self._period_s))
-        return self._first_s + beat_s(self._count, self._period_s) - now_s
 
 
 class _HostWorker(Worker[HostReading]):
@@ -148,33 +56,33 @@ class Sampler:
         self._energy = energy
         self._fresh_s = max(1.0, _FRESH_INTERVALS * interval_s)
         self._made_s = time.monotonic()
-        self._before: dict[str, _GpuState] = {}
+        self._before: dict[str, GpuState] = {}
         self._mean_watts: dict[str, float] = {}
-        self._gpu_worker = _GpuWorker(interval_s)
+        self._gpu_feed = GpuFeed(interval_s)
         self._host_worker = _HostWorker(interval_s, root)
-        self._gpu_worker.start()
+        self._gpu_feed.start()
         self._host_worker.start()
 
     def wait_ready(self, timeout_s: float = 2.0) -> bool:
         """Wait until every sensor was asked once; False where one does not answer in time."""
         deadline_s = time.monotonic() + timeout_s
-        is_gpu_ready = self._gpu_worker.wait_first(timeout_s)
+        is_gpu_ready = self._gpu_feed.wait_first(timeout_s)
         return self._host_worker.wait_first(max(0.0, deadline_s - time.monotonic())) and is_gpu_ready
 
     def read(self) -> Reading:
         """Everything as it is now; what has not answered for three intervals (at least 1 s) is unknown."""
         at, now_s = time.time(), time.monotonic()
         reasons: dict[str, str] = {}
-        slot = self._gpu_worker.slot
+        slot = self._gpu_feed.slot
         is_fresh = slot is not None and now_s - slot[0] <= self._fresh_s
-        gpus = slot[1] if slot is not None else _Gpus()
+        gpus = slot[1] if slot is not None else Gpus()
         powers = {uuid: self._power(uuid, state, is_fresh) for uuid, state in gpus.states.items()}
         gpu_watts, gpu_source = self._gpu_watts(gpus, powers, is_fresh)
         self._before = gpus.states
         if not is_fresh:
             silent_s = now_s - (slot[0] if slot is not None else self._made_s)
             reasons["gpu"] = (
-                self._gpu_worker.error or f"The NVIDIA driver has not answered for {silent_s:.0f} s."
+                self._gpu_feed.error or f"The NVIDIA driver has not answered for {silent_s:.0f} s."
             )
         elif gpus.reason:
             reasons["gpu"] = gpus.reason
@@ -202,6 +110,9 @@ class Sampler:
             gpu_watts_source=gpu_source,
             cpu_watts_source=cpu.source,
             machine_watts_source=machine.source,
+            gpu_throttle=_throttle([gpu.throttles for gpu in seen]),
+            gpu_clock_mhz=_mean_known([gpu.clock_mhz for gpu in seen]),
+            gpu_fan_frac=max((gpu.fan_frac for gpu in seen if gpu.fan_frac is not None), default=None),
             memory_used_bytes=host.memory_used_bytes,
             battery_frac=host.battery.fraction,
             is_on_ac=host.battery.is_on_ac,
@@ -218,14 +129,19 @@ class Sampler:
 
     def close(self) -> None:
         """Stop reading; a driver call that hangs is left behind and ends with the process."""
-        self._gpu_worker.close(_CLOSE_S)
+        self._gpu_feed.close(_CLOSE_S)
         self._host_worker.close(_CLOSE_S)
+
+    @property
+    def reader_pid(self) -> int | None:
+        """The process that reads the GPUs; None: there is none, as where no NVIDIA driver is installed."""
+        return self._gpu_feed.reader_pid
 
     def _host_now(self, now_s: float) -> HostReading:
         slot = self._host_worker.slot
         return slot[1] if slot is not None and now_s - slot[0] <= self._fresh_s else _UNKNOWN_HOST
 
-    def _power(self, uuid: str, state: _GpuState, is_fresh: bool) -> GpuPower:
+    def _power(self, uuid: str, state: GpuState, is_fresh: bool) -> GpuPower:
         """What one GPU drew since the reading before.
 
         The mean of the samples where they cover half the time; the mean before where the driver is merely slow.
@@ -234,6 +150,8 @@ class Sampler:
             self._mean_watts.pop(uuid, None)
             return GpuPower(None, None, None, state.ceiling_watts)
         before = self._before.get(uuid)
+        if before is not None and before.seconds > state.seconds:  # another reader: it adds up from 0
+            before = None
         has_rejected = before is not None and state.num_rejected > before.num_rejected
         seconds = state.seconds - before.seconds if before is not None else 0.0
         passed_s = state.counter_at_s - before.counter_at_s if before is not None else 0.0
@@ -257,7 +175,7 @@ class Sampler:
         )
 
     def _gpu_watts(
-        self, gpus: _Gpus, powers: dict[str, GpuPower], is_fresh: bool
+        self, gpus: Gpus, powers: dict[str, GpuPower], is_fresh: bool
     ) -> tuple[float | None, str | None]:
         """All GPUs' power and its source; a counter stands in for a power sensor that fails."""
         if not is_fresh or gpus.has_unreadable:
@@ -274,7 +192,7 @@ class Sampler:
         return total, source if total is not None else None
 
 
-def _counter_watts(before: _GpuState | None, now: _GpuState) -> float | None:
+def _counter_watts(before: GpuState | None, now: GpuState) -> float | None:
     """Mean power between two states by the energy counter; None where it stands still or leaps."""
     if before is None or before.counter_j is None or now.counter_j is None:
         return None
@@ -292,6 +210,14 @@ def _sum_known(values: Iterable[float | None]) -> float | None:
             return None
         total = value if total is None else total + value
     return total
+
+
+def _throttle(told: list[tuple[str, ...] | None]) -> str | None:
+    """What holds any GPU's clocks down, in words; empty: nothing; None: a GPU does not tell."""
+    known = [words for words in told if words is not None]
+    if not known or len(known) < len(told):
+        return None
+    return ", ".join(dict.fromkeys(word for words in known for word in words))
 
 
 def _sum_bytes(values: list[int | None]) -> int | None:

@@ -11,11 +11,13 @@ Keys of a GPU (`gpu=` chooses which, 0 by default), with their defaults:
     wave_mw "low,high,period_s": a square wave instead of power_mw, the same phase in every process
     spike "mw,n": every n-th power reading says mw
     true_mw: what the live counter counts where power_mw lies
+    clock_mhz (1200) · memory_clock_mhz (5500) · fan_pct (err:3) · throttle (0: NVML's bits of what holds the clocks down)
     counter_mj: "live" (the default) grows with the true power, from 1e6 in each process; or a number
+    counter_fault: what befalls the live counter: "reset" (once, to 0), "freeze" (stands still), "wrap:<mJ>" (modulo)
     compute, graphics "pid:bytes pid:na": processes; na is NVML's "not available"
     lost 1: the GPU is lost, and stays so until it is set back AND the library was shut down and opened again
 Keys of the driver: devices (1) · driver (580.65.06) · cuda (13000) · init (0: the error code of nvmlInit) · hang_s (0:
-    every call first sleeps so long).
+    every call first sleeps so long) · crash ("segv", "abort", "exit": every call takes its process down).
 Any GPU's value may be "err:3" (that NVML error code; 3 is "not supported").
 """
 
@@ -37,7 +39,7 @@ UUID = "GPU-00000000-0000-0000-0000-000000000000"
 """Of GPU 0, unless set."""
 REPOSITORY = Path(__file__).resolve().parents[2]
 
-_DRIVER_KEYS = ("devices", "driver", "cuda", "init", "hang_s")
+_DRIVER_KEYS = ("devices", "driver", "cuda", "init", "hang_s", "crash")
 
 
 class Standin:

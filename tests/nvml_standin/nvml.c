@@ -5,11 +5,13 @@
  * NVML error. Keys and defaults are listed in __init__.py beside this file.
  */
 #include <math.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { SUCCESS = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, INSUFFICIENT_SIZE = 7, LOST = 15 };
 #define MAX_GPUS 16
@@ -23,6 +25,8 @@ typedef struct {
 static int init_count = 0;
 static int is_lost[MAX_GPUS];           /* stays so until the library is shut down and opened again */
 static unsigned long num_power_calls[MAX_GPUS];
+static int is_reset[MAX_GPUS];
+static double frozen_mj[MAX_GPUS];
 static double counter_mj[MAX_GPUS], counter_at_s[MAX_GPUS], counter_mw[MAX_GPUS];
 
 static double now_s(void) {
@@ -66,12 +70,24 @@ static double number(const char *key, double otherwise) {
     return look_up(key, text, sizeof text) ? atof(text) : otherwise;
 }
 
+static void crash(void);
+
 static void hang(void) {
+    crash();
     double seconds = number("hang_s", 0);
     if (seconds > 0) {
         struct timespec t = {(time_t)seconds, (long)((seconds - floor(seconds)) * 1e9)};
         nanosleep(&t, NULL);
     }
+}
+
+/* "segv", "abort" or "exit": the driver takes its process down. */
+static void crash(void) {
+    char text[64];
+    if (!look_up("crash", text, sizeof text)) return;
+    if (!strcmp(text, "segv")) raise(SIGSEGV);
+    if (!strcmp(text, "abort")) abort();
+    if (!strcmp(text, "exit")) _exit(3);
 }
 
 /* Common to every call about one GPU: a handle is the index plus 1. */
@@ -103,6 +119,7 @@ static int get_text(void *handle, const char *key, const char *otherwise, char *
 
 int nvmlInitWithFlags(unsigned int flags) {
     (void)flags;
+    hang();
     int code = (int)number("init", 0);
     if (code) return code;
     if (!init_count++) memset(is_lost, 0, sizeof is_lost);
@@ -184,6 +201,14 @@ static double true_mw(int gpu, double at_s) {
     return atof(text);
 }
 
+/* The stand-in's own integral of the true power of GPU 0 between two instants, in mJ: what a bench measures against. */
+double standin_true_mj(double from_s, double to_s) {
+    double sum = 0, step_s = 0.0005;
+    for (double at = from_s; at < to_s; at += step_s)
+        sum += true_mw(0, at + step_s / 2) * (at + step_s < to_s ? step_s : to_s - at);
+    return sum;
+}
+
 /* Mean true power since the last look: exact for steady power; a wave is summed in ms. */
 static double live_counter_mj(int gpu) {
     double now = now_s(), at = counter_at_s[gpu];
@@ -228,14 +253,42 @@ int nvmlDeviceGetTotalEnergyConsumption(void *handle, unsigned long long *out) {
     char text[256];
     int gpu, code = enter(handle, &gpu);
     if (!code) code = gpu_value(gpu, "counter_mj", "live", text, sizeof text);
-    if (!code)
-        *out = strcmp(text, "live") ? strtoull(text, NULL, 10) : (unsigned long long)live_counter_mj(gpu);
-    return code;
+    if (code) return code;
+    if (strcmp(text, "live")) {
+        *out = strtoull(text, NULL, 10);
+        return SUCCESS;
+    }
+    double mj = live_counter_mj(gpu);
+    if (!gpu_value(gpu, "counter_fault", "", text, sizeof text) && !strcmp(text, "reset") && !is_reset[gpu]) {
+        is_reset[gpu] = 1;
+        mj = counter_mj[gpu] = 0;
+    }
+    if (!strcmp(text, "freeze")) {
+        if (!frozen_mj[gpu]) frozen_mj[gpu] = mj;
+        mj = frozen_mj[gpu];
+    }
+    double wrap_mj = 0;
+    if (sscanf(text, "wrap:%lf", &wrap_mj) == 1) mj = fmod(mj, wrap_mj);
+    *out = (unsigned long long)mj;
+    return SUCCESS;
 }
 
 int nvmlDeviceGetUtilizationRates(void *handle, unsigned int *out) {
     out[1] = 0;
     return get_uint(handle, "util_pct", "90", out);
+}
+
+int nvmlDeviceGetClockInfo(void *handle, unsigned int type, unsigned int *out) {
+    return type == 2 ? get_uint(handle, "memory_clock_mhz", "5500", out) : get_uint(handle, "clock_mhz", "1200", out);
+}
+
+int nvmlDeviceGetFanSpeed(void *handle, unsigned int *out) { return get_uint(handle, "fan_pct", "err:3", out); }
+
+int nvmlDeviceGetCurrentClocksEventReasons(void *handle, unsigned long long *out) {
+    unsigned int bits;
+    int code = get_uint(handle, "throttle", "0", &bits);
+    if (!code) *out = bits;
+    return code;
 }
 
 int nvmlDeviceGetMemoryInfo(void *handle, unsigned long long *out) {

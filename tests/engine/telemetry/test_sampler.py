@@ -12,6 +12,7 @@ import pytest
 
 from engine.settings import EnergySettings
 from engine.telemetry.battery import Battery
+from engine.telemetry.gpus import has_library
 from engine.telemetry.power import CpuPower, PowerSum, beat_s, cpu_power, machine_power
 from engine.telemetry.reading import ceiling_watts
 from tests.nvml_standin import REPOSITORY, UUID, build
@@ -27,7 +28,7 @@ def steer(text):
     file.with_suffix(".child").write_text(text)
     file.with_suffix(".child").replace(file)
 sampler = Sampler(EnergySettings(), interval_s=0.3)
-sampler.wait_ready()
+sampler.wait_ready(10.0)
 def read(): return sampler.read()
 """
 
@@ -91,6 +92,79 @@ sampler.close()
     assert found[:4] == [UUID, 25.0, [None, None, None], None]
     assert "lost" in found[4]
     assert found[5:] == [25.0, None]
+
+
+def test_a_driver_that_crashes_takes_nothing_along_and_is_used_again(tmp_path: Path) -> None:
+    standin = build(tmp_path)
+    code = """
+first_pid, before = sampler.reader_pid, read().row.gpu_watts
+steer("crash = segv\\n"); time.sleep(0.8); crashed = read()
+time.sleep(2.5); still = read()
+steer(""); deadline_s = time.monotonic() + 15
+while read().row.gpu_watts is None and time.monotonic() < deadline_s: time.sleep(0.1)
+after = read()
+print(json.dumps([before, crashed.row.gpu_watts, crashed.row.machine_watts, crashed.reasons["gpu"],
+    still.row.gpu_watts, still.row.cpu_watts is not None, after.row.gpu_watts, after.reasons.get("gpu"),
+    threading.active_count(), sampler.reader_pid not in (None, first_pid)]))
+sampler.close()
+"""
+    found = json.loads(standin.run(SAMPLE + code))
+    assert found[:3] == [25.0, None, None]
+    assert "SIGSEGV" in found[3]
+    assert found[4:] == [None, True, 25.0, None, 3, True]
+
+
+def test_a_driver_that_hangs_for_ever_is_given_up_and_asked_anew(tmp_path: Path) -> None:
+    standin = build(tmp_path)
+    code = """
+import engine.telemetry.gpus as gpus
+gpus.HUNG_S = 1.0
+first_pid, before = sampler.reader_pid, read().row.gpu_watts
+steer("hang_s = 1000000\\n"); time.sleep(0.5); steer("")
+deadline_s = time.monotonic() + 15; time.sleep(1.5)
+while read().row.gpu_watts is None and time.monotonic() < deadline_s: time.sleep(0.1)
+print(json.dumps([before, read().row.gpu_watts, sampler.reader_pid != first_pid, Path(f"/proc/{first_pid}").exists()]))
+sampler.close()
+"""
+    assert json.loads(standin.run(SAMPLE + code)) == [25.0, 25.0, True, False]
+
+
+@pytest.mark.parametrize("hang_s", [0, 1000])
+def test_the_reader_ends_with_its_parent_however_that_ends(tmp_path: Path, hang_s: int) -> None:
+    standin = build(tmp_path)
+    code = f"""
+pid = sampler.reader_pid
+steer("hang_s = {hang_s}\\n"); time.sleep(0.5)
+print(pid, flush=True); os.kill(os.getpid(), 9)
+"""
+    with standin.popen("-c", SAMPLE + code) as child:
+        pid = int(child.communicate(timeout=30)[0])
+    deadline_s = time.monotonic() + 5
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_no_process_is_started_where_no_driver_is_installed() -> None:
+    code = (
+        SAMPLE
+        + """
+r = read()
+print(json.dumps([sampler.reader_pid, r.reasons["gpu"], r.gpus, r.row.machine_watts is not None]))
+sampler.close()
+"""
+    )
+    if has_library():
+        pytest.skip("an NVIDIA driver is installed here")
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout) == [
+        None,
+        "No NVIDIA driver is installed (libnvidia-ml.so.1 is missing).",
+        {},
+        True,
+    ]
 
 
 def test_spikes_are_left_out_of_the_mean_and_a_frozen_value_is_no_power(tmp_path: Path) -> None:
