@@ -318,6 +318,7 @@ def generate_command(
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, errors="replace"
     ) as process:
         assert process.stdout is not None
+        click.echo(clean(prompt, keep_newlines=True), nl=False)
         while piece := process.stdout.read(1):
             click.echo(clean(piece, keep_newlines=True), nl=False)
     click.echo()
