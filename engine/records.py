@@ -185,12 +185,9 @@ class SensorRow(msgspec.Struct, frozen=True, kw_only=True):
 class MinuteRow(msgspec.Struct, frozen=True, kw_only=True):
     """One sensor over one minute, so that a week is read as fast as an hour; a minute without a reading has none."""
 
-    key: str
-    """`name` and `minute`, so that a minute that is rolled up again replaces itself."""
-    name: str
-    """Field of `SensorRow`."""
-    minute: int
-    """Whole minutes of `SensorRow.elapsed_s`."""
+    key: int
+    """The number of the sensor's name times 2**32, plus whole minutes of `SensorRow.elapsed_s`: a sensor's minutes
+    lie together, and one that is rolled up again replaces itself."""
     low: float
     mean: float
     high: float

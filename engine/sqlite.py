@@ -1,14 +1,17 @@
 """The one door to SQLite: opening, durability, and rows that are records.
 
-A table is a `msgspec.Struct`: its columns are the fields, so that a column and its query cannot drift apart.
+A table is a `msgspec.Struct`: its columns are the fields, so that a column and its query cannot drift apart. A table
+that grows by a row a second may keep its figures as whole numbers of a small unit, and its texts once each.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 import sqlite3
 import types
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,6 +38,10 @@ class Table(msgspec.Struct, frozen=True):
     record: type[msgspec.Struct]
     key: str | None = None
     """The primary key; None: rows are only appended, in the order of an implied `rowid`."""
+    per_unit: dict[str, float] = {}
+    """Columns that are kept as whole numbers, of which so many make one of the field's unit: 10 keeps tenths."""
+    worded: frozenset[str] = frozenset()
+    """Text columns of few different values: each text is kept once, and its number in the row."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -47,6 +54,8 @@ class Table(msgspec.Struct, frozen=True):
         parts = []
         for column in self.columns:
             kind, is_optional = _column_type(hints[column])
+            if column in self.per_unit or column in self.worded:
+                kind = "INTEGER"
             key = " PRIMARY KEY" if column == self.key else ""
             parts.append(f"{column} {kind}{'' if is_optional else ' NOT NULL'}{key}")
         return f"CREATE TABLE IF NOT EXISTS {self.name} ({', '.join(parts)})"
@@ -62,6 +71,20 @@ def _column_type(hint: Any) -> tuple[str, bool]:
     return _COLUMN_TYPES[hint], False
 
 
+def _is_optional(table: Table, column: str) -> bool:
+    return _column_type(typing.get_type_hints(table.record)[column])[1]
+
+
+def _insertion(table: Table) -> str:
+    marks = ", ".join("?" * len(table.columns))
+    return f"INSERT OR REPLACE INTO {table.name} ({', '.join(table.columns)}) VALUES ({marks})"
+
+
+def _whole(value: float) -> int | None:
+    """Rounded; what is no number, or beyond SQLite's, is unknown."""
+    return round(value) if math.isfinite(value) and abs(value) < 2.0**63 else None
+
+
 class Database:
     """A connection to one SQLite file in WAL mode, for one thread.
 
@@ -73,6 +96,17 @@ class Database:
     ) -> None:
         self.path = path
         self._tables = {table.record: table for table in tables}
+        self._scales = {
+            table.name: [(table.columns.index(name), per) for name, per in table.per_unit.items()]
+            for table in self._tables.values()
+        }
+        self._worded = {
+            table.name: [table.columns.index(name) for name in table.worded]
+            for table in self._tables.values()
+        }
+        self._present: dict[str, frozenset[str]] = {}
+        self._words: dict[int, str] = {}
+        self._word_ids: dict[str, int] = {}
         try:
             self._connection = self._connect(read_only, busy_ms)
         except sqlite3.Error as error:
@@ -94,8 +128,16 @@ class Database:
             self.path.chmod(0o600)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
+        if any(table.worded for table in self._tables.values()):
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS word (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE)"
+            )
         for table in self._tables.values():
             connection.execute(table.ddl())
+            present = {row[1] for row in connection.execute(f"PRAGMA table_info({table.name})")}
+            for column in table.columns:  # a file that an older version made
+                if column not in present and _is_optional(table, column):
+                    connection.execute(f"ALTER TABLE {table.name} ADD COLUMN {column}")
         return connection
 
     def close(self) -> None:
@@ -113,26 +155,88 @@ class Database:
             yield
         except BaseException:
             self._connection.execute("ROLLBACK")
+            self._word_ids.clear()  # some may have been given in vain
+            self._words.clear()
             raise
         self._connection.execute("COMMIT")
 
     def put(self, row: msgspec.Struct) -> int:
         """Insert a row, replacing the one with the same key; the answer is its rowid."""
         table = self._tables[type(row)]
-        marks = ", ".join("?" * len(table.columns))
-        values = tuple(getattr(row, column) for column in table.columns)
-        cursor = self._connection.execute(
-            f"INSERT OR REPLACE INTO {table.name} ({', '.join(table.columns)}) VALUES ({marks})", values
-        )
+        cursor = self._connection.execute(_insertion(table), self._encoded(table, row))
         return int(cursor.lastrowid or 0)
 
-    def rows(self, record: type[Row], tail: str = "", parameters: tuple[Any, ...] = ()) -> list[Row]:
-        """The rows of a table; `tail` is what follows FROM (WHERE, ORDER BY, LIMIT), with `?` for parameters."""
+    def put_all(self, rows: Iterable[msgspec.Struct]) -> None:
+        """`put` many rows, in their order."""
+        for record, group in itertools.groupby(rows, type):
+            table = self._tables[record]
+            self._connection.executemany(_insertion(table), (self._encoded(table, row) for row in group))
+
+    def _encoded(self, table: Table, row: msgspec.Struct) -> Sequence[Any]:
+        values: Sequence[Any] = msgspec.structs.astuple(row)
+        if not table.per_unit and not table.worded:
+            return values
+        values = list(values)
+        for index, per in self._scales[table.name]:
+            if values[index] is not None:
+                values[index] = _whole(values[index] * per)
+        for index in self._worded[table.name]:
+            if values[index] is not None:
+                values[index] = self._word_ids.get(values[index]) or self.word_id(values[index])
+        return values
+
+    def word_id(self, text: str) -> int:
+        """The number of a text, given now where it has none; to be asked within a transaction."""
+        number = self._word_ids.get(text)
+        if number is None:
+            self._connection.execute("INSERT OR IGNORE INTO word (text) VALUES (?)", (text,))
+            number = self.find_word_id(text) or 0
+        return number
+
+    def find_word_id(self, text: str) -> int | None:
+        """The number of a text; None where it has none."""
+        if text not in self._word_ids:
+            found = self.query("SELECT id FROM word WHERE text = ?", (text,))
+            if not found:
+                return None
+            self._word_ids[text] = found[0][0]
+        return self._word_ids[text]
+
+    def _word(self, number: int) -> str | None:
+        if number not in self._words:
+            self._words.update(self.query("SELECT id, text FROM word"))
+        return self._words.get(number)
+
+    def columns_of(self, record: type[msgspec.Struct]) -> list[str]:
+        """The columns that this file has for a record's fields; empty: it was made before there was such a table."""
         table = self._tables[record]
-        found = self.query(f"SELECT {', '.join(table.columns)} FROM {table.name} {tail}", parameters)
-        return [
-            msgspec.convert(dict(zip(table.columns, row, strict=True)), record, strict=False) for row in found
-        ]
+        present = self._present.get(table.name)
+        if present is None:
+            present = frozenset(row[1] for row in self.query(f"PRAGMA table_info({table.name})"))
+            if present:
+                self._present[table.name] = present
+        return [column for column in table.columns if column in present]
+
+    def rows(self, record: type[Row], tail: str = "", parameters: tuple[Any, ...] = ()) -> list[Row]:
+        """The rows of a table; `tail` is what follows FROM (WHERE, ORDER BY, LIMIT), with `?` for parameters.
+
+        A file that is older than the table has none; fields that it does not know have their default.
+        """
+        table, columns = self._tables[record], self.columns_of(record)
+        if not columns:
+            return []
+        found = self.query(f"SELECT {', '.join(columns)} FROM {table.name} {tail}", parameters)
+        return [msgspec.convert(self._decoded(table, columns, row), record, strict=False) for row in found]
+
+    def _decoded(self, table: Table, columns: list[str], row: tuple[Any, ...]) -> dict[str, Any]:
+        values = dict(zip(columns, row, strict=True))
+        for column, per in table.per_unit.items():
+            if values.get(column) is not None:
+                values[column] /= per
+        for column in table.worded:
+            if values.get(column) is not None:
+                values[column] = self._word(values[column])
+        return values
 
     def row(self, record: type[Row], tail: str = "", parameters: tuple[Any, ...] = ()) -> Row | None:
         """The first of `rows`, None where there is none."""

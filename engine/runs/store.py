@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from engine.errors import StoreError
+from engine.ledger.days import DayStep, MinuteSum
 from engine.records import (
     AcknowledgementRow,
     AttemptRow,
@@ -33,6 +34,7 @@ from engine.records import (
     Series,
     StateRow,
     StepRow,
+    TariffRow,
     TextSampleRow,
 )
 from engine.sqlite import BusyError, Database, Row, Table
@@ -51,7 +53,31 @@ CHARTED_SENSORS = (
 )
 """Fields of `SensorRow` that have a history on screen."""
 BY_THE_MINUTE_S = 7200.0
-"""Runs that are longer are charted from the minutes."""
+"""Runs that are longer are charted from the minutes, unless a minute is more than a column."""
+MINUTE_KEYS = 2**32
+"""Keys of `MinuteRow` that one sensor has."""
+STEPS_A_POINT = 16
+"""Of more steps than this in a point of the loss curve, so many, evenly spread, are averaged."""
+_READING_PER_UNIT = {
+    "at": 1000,
+    "elapsed_s": 1000,
+    "gpu_celsius": 10,
+    "gpu_watts": 100,
+    "gpu_limit_watts": 10,
+    "gpu_util_frac": 1000,
+    "gpu_memory_used_bytes": 2.0**-20,
+    "gpu_memory_total_bytes": 2.0**-20,
+    "cpu_celsius": 10,
+    "cpu_watts": 100,
+    "cpu_load_frac": 1000,
+    "machine_watts": 100,
+    "memory_used_bytes": 2.0**-20,
+    "battery_frac": 1000,
+    "gpu_clock_mhz": 1,
+    "gpu_fan_frac": 100,
+}
+"""How finely a reading is kept: no coarser than its sensor tells, so that a week at 1 Hz takes some 40 MB."""
+_READING_WORDS = frozenset(("gpu_watts_source", "cpu_watts_source", "machine_watts_source", "gpu_throttle"))
 _MAX_PENDING_ROWS = 100_000
 
 Meta = TypeVar("Meta")
@@ -75,9 +101,10 @@ TABLES = (
     Table("text_sample", TextSampleRow, "step"),
     Table("checkpoint", CheckpointRow, "step"),
     Table("event", EventRow),
-    Table("sensor", SensorRow, "elapsed_s"),
-    Table("sensor_minute", MinuteRow, "key"),
+    Table("reading", SensorRow, "elapsed_s", _READING_PER_UNIT, _READING_WORDS),
+    Table("reading_minute", MinuteRow, "key"),
     Table("energy", EnergyRow, "segment"),
+    Table("tariff", TariffRow, "key"),
     Table("command", CommandRow, "id"),
     Table("acknowledgement", AcknowledgementRow, "command_id"),
 )
@@ -109,8 +136,7 @@ class RunStore:
         Raises: BusyError where the lock is held for longer.
         """
         with self._database.transaction():
-            for row in rows:
-                self._database.put(row)
+            self._database.put_all(rows)
 
     def queue(self, *rows: msgspec.Struct) -> None:
         """Remember rows until `flush`; the oldest of more than 100,000 are given up."""
@@ -193,6 +219,8 @@ class RunStore:
 
     def num_rows(self, record: type[msgspec.Struct]) -> int:
         """How many rows a table has."""
+        if not self._database.columns_of(record):
+            return 0
         name = next(table.name for table in TABLES if table.record is record)
         return int(self._database.query(f"SELECT count(*) FROM {name}")[0][0])
 
@@ -212,32 +240,81 @@ class RunStore:
         if last is None:
             return []
         stride = max(1, -(-last.step // num_points))
+        among = "step"
+        parameters: tuple[Any, ...] = (stride,)
+        if stride > STEPS_A_POINT:
+            # Reading all of a week's steps would take the viewer longer each day.
+            chosen = [
+                last.step - back * stride // STEPS_A_POINT for back in range(num_points * STEPS_A_POINT)
+            ]
+            among = "json_each(?) AS chosen JOIN step ON step.step = chosen.value"
+            parameters = (str(chosen), stride)
         found = self._database.query(
-            "SELECT max(tokens), avg(loss) FROM step GROUP BY (step - 1) / ? ORDER BY 1", (stride,)
+            f"SELECT max(tokens), avg(loss) FROM {among} GROUP BY (step - 1) / ? ORDER BY 1", parameters
         )
         return [LossPoint(tokens=tokens, loss=loss) for tokens, loss in found]
+
+    def minute_sums(self, longest_s: float) -> list[MinuteSum]:
+        """The readings by the minute of the clock; an interval longer than `longest_s` is a gap, and left out."""
+        names = MinuteSum.__struct_fields__
+        found = self._database.query(
+            "WITH reading AS (SELECT *, elapsed_s - lag(elapsed_s) OVER (ORDER BY elapsed_s) AS took FROM sensor) "
+            "SELECT CAST(at / 60 AS INTEGER), sum(took), sum(took * gpu_watts), sum(took * machine_watts), "
+            "avg(gpu_celsius), max(gpu_celsius), max(cpu_celsius), max(gpu_watts), max(machine_watts) "
+            "FROM reading WHERE took <= ? GROUP BY 1 ORDER BY 1",
+            (longest_s,),
+        )
+        return [MinuteSum(**dict(zip(names, row, strict=True))) for row in found]
+
+    def last_steps_by_day(self) -> list[DayStep]:
+        """The last step of every day (UTC), oldest first."""
+        found = self._database.query(
+            "SELECT CAST(at / 86400 AS INTEGER), tokens, loss, max(step) FROM step GROUP BY 1 ORDER BY 1"
+        )
+        return [DayStep(day=day, tokens=tokens, loss=loss) for day, tokens, loss, _ in found]
+
+    def training_tokens_per_s(self) -> float | None:
+        """Tokens a second of all steps together, without what lies between them; None before the first."""
+        ((tokens, seconds),) = self._database.query(
+            "SELECT count(*), sum(1.0 / tokens_per_s) FROM step WHERE tokens_per_s > 0"
+        )
+        return tokens / seconds if tokens else None
+
+    def most_memory_bytes(self) -> int | None:
+        """The most that the trainer reported to hold; None: nothing was reported."""
+        ((most,),) = self._database.query("SELECT max(memory_bytes) FROM step")
+        return most if most is None else int(most)
 
     def roll_up(self) -> None:
         """Reduce the minutes that are complete and not reduced yet; a second call changes nothing.
 
         Raises: BusyError as `put`.
         """
-        (newest,) = self._database.query("SELECT max(minute) FROM sensor_minute")[0]
-        first_s = 0.0 if newest is None else (newest + 1) * 60.0
-        rows = []
-        for name in CHARTED_SENSORS:
-            found = self._database.query(
-                f"SELECT CAST(elapsed_s / 60 AS INTEGER), min({name}), avg({name}), max({name}) FROM sensor "
-                f"WHERE elapsed_s >= ? AND {name} IS NOT NULL "
-                "AND elapsed_s < 60 * (SELECT CAST(max(elapsed_s) / 60 AS INTEGER) FROM sensor) GROUP BY 1",
-                (first_s,),
-            )
-            rows += [
-                MinuteRow(key=f"{name} {minute}", name=name, minute=minute, low=low, mean=mean, high=high)
-                for minute, low, mean, high in found
-            ]
-        if rows:
-            self.put(*rows)
+        (newest_ms,) = self._database.query("SELECT max(elapsed_s) FROM reading")[0]
+        first, last = self._num_rolled(), (newest_ms or 0) // 60_000
+        if last <= first:
+            return
+        reduced = ", ".join(f"min({name}), avg({name}), max({name})" for name in CHARTED_SENSORS)
+        found = self._database.query(
+            f"SELECT elapsed_s / 60000, {reduced} FROM reading WHERE elapsed_s >= ? AND elapsed_s < ? GROUP BY 1",
+            (first * 60_000, last * 60_000),
+        )
+        with self._database.transaction():
+            for index, name in enumerate(CHARTED_SENSORS):
+                first_key = self._database.word_id(name) * MINUTE_KEYS
+                per = _READING_PER_UNIT.get(name, 1)
+                self._database.put_all(
+                    MinuteRow(key=first_key + row[0], low=low / per, mean=mean / per, high=high / per)
+                    for row in found
+                    for low, mean, high in (row[1 + 3 * index : 4 + 3 * index],)
+                    if mean is not None
+                )
+            self._database.put(MetaRow(key="rolled_minutes", value=str(last)))
+
+    def _num_rolled(self) -> int:
+        """How many minutes from the beginning are reduced."""
+        row = self._database.row(MetaRow, "WHERE key = 'rolled_minutes'")
+        return int(row.value) if row else 0
 
     def series(self, name: str, num_buckets: int) -> Series:
         """One sensor over the whole run, reduced to `num_buckets` stretches.
@@ -247,28 +324,37 @@ class RunStore:
         """
         if name not in SensorRow.__struct_fields__:
             raise KeyError(name)
-        newest = self._database.query(f"SELECT elapsed_s, {name} FROM sensor ORDER BY elapsed_s DESC LIMIT 1")
+        newest = (
+            self._database.query(f"SELECT elapsed_s, {name} FROM reading ORDER BY elapsed_s DESC LIMIT 1")
+            if name in self._database.columns_of(SensorRow)
+            else []
+        )
         if not newest:
             return Series(
                 name=name, num_buckets=num_buckets, buckets=(), now=None, low=None, mean=None, high=None
             )
-        last_s, now = newest[0]
-        (rolled,) = self._database.query("SELECT max(minute) FROM sensor_minute")[0]
-        is_long = last_s > BY_THE_MINUTE_S and rolled is not None
-        since_s = (rolled + 1) * 60.0 if is_long else 0.0
-        width_s = max(last_s / num_buckets, 1e-9)
+        per = _READING_PER_UNIT.get(name, 1)
+        last_ms, now = newest[0]
+        rolled, number = self._num_rolled(), self._database.find_word_id(name)
+        is_long = (
+            last_ms > 1000 * max(BY_THE_MINUTE_S, 60.0 * num_buckets) and rolled > 0 and number is not None
+        )
+        since_ms = rolled * 60_000 if is_long else 0
+        width_ms = max(last_ms / num_buckets, 1e-6)
         parts = self._database.query(
             f"SELECT min(CAST(elapsed_s / ? AS INTEGER), ?), min({name}), sum({name}), max({name}), count({name}) "
-            f"FROM sensor WHERE elapsed_s >= ? AND {name} IS NOT NULL GROUP BY 1",
-            (width_s, num_buckets - 1, since_s),
+            f"FROM reading WHERE elapsed_s >= ? AND {name} IS NOT NULL GROUP BY 1",
+            (width_ms, num_buckets - 1, since_ms),
         )
-        if is_long:
+        parts = [(index, low / per, total / per, high / per, n) for index, low, total, high, n in parts]
+        if is_long and number is not None:
+            first_key = number * MINUTE_KEYS
             parts += self._database.query(
-                "SELECT min(CAST(60.0 * minute / ? AS INTEGER), ?), min(low), 60 * sum(mean), max(high), 60 * count(*) "
-                "FROM sensor_minute WHERE name = ? GROUP BY 1",
-                (width_s, num_buckets - 1, name),
+                "SELECT min(CAST(60000.0 * (key - ?) / ? AS INTEGER), ?), min(low), 60 * sum(mean), max(high), "
+                "60 * count(*) FROM reading_minute WHERE key >= ? AND key < ? GROUP BY 1",
+                (first_key, width_ms, num_buckets - 1, first_key, first_key + MINUTE_KEYS),
             )
-        return _series(name, num_buckets, parts, now)
+        return _series(name, num_buckets, parts, None if now is None else now / per)
 
 
 def _series(name: str, num_buckets: int, parts: list[tuple[Any, ...]], now: float | None) -> Series:
