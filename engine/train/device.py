@@ -30,6 +30,9 @@ class Accelerator:
     """
 
     def __init__(self, plan: RunPlan) -> None:
+        if plan.device.kind == "cuda" and plan.device.identity.startswith("GPU-"):
+            # The very GPU that was planned for and locked; torch looks at this when it first touches CUDA.
+            os.environ.setdefault("CUDA_VISIBLE_DEVICES", plan.device.identity)
         if plan.device.kind == "cuda" and not torch.cuda.is_available():
             raise EngineError(
                 f"The run was planned for {plan.device.name}, and torch {torch.__version__} finds no usable GPU.",
@@ -101,7 +104,7 @@ def compile_blocks(model: Decoder, accelerator: Accelerator, micro_batch: int) -
             block.compile(dynamic=False)
         _try(model, accelerator, micro_batch)
     except torch.OutOfMemoryError:
-        return None
+        return None  # the first step meets it again, and goes on with smaller micro-batches
     except (RuntimeError, OSError, ImportError) as error:
         for block in model.model.layers:
             block._compiled_call_impl = None  # what nn.Module.compile set; there is no method that undoes it

@@ -70,11 +70,26 @@ class Heartbeat:
             store.close()
 
 
+def open_patiently(store_path: Path, patience_s: float = 20.0) -> RunStore:
+    """A connection whose writes wait for a lock 50 ms at most; opening it waits longer, for a start is no hurry.
+
+    Raises: StoreError where the store cannot be opened in that time.
+    """
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            return RunStore(store_path, busy_ms=BUSY_MS)
+        except StoreError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
 class Journal:
     """The trainer's connection to `run.db`: writes are queued and flushed a few times a second."""
 
     def __init__(self, store_path: Path) -> None:
-        self.store = RunStore(store_path, busy_ms=BUSY_MS)
+        self.store = open_patiently(store_path)
         self.heartbeat = Heartbeat(store_path)
         self._flushed_at = 0.0
         self._answered: set[int] = set()

@@ -98,7 +98,8 @@ class OptimizerSet:
         for full_name, tensor in tensors:
             name, _, key = full_name.rpartition(":")
             parameter = by_name[name]
-            owners[parameter].state[parameter][key] = tensor.to(parameter.device)
+            # A copy: what is read from a file may still be mapped to it.
+            owners[parameter].state[parameter][key] = tensor.to(parameter.device, copy=True)
 
 
 def _adamw(groups: list[dict[str, object]], learning_rate: float) -> AdamW:

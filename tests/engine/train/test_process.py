@@ -192,9 +192,13 @@ def test_without_its_supervisor_it_saves_and_leaves(make_run: MakeRun, start_tra
 
 def test_a_locked_store_does_not_stall_training(make_run: MakeRun, start_trainer: Start):
     run = make_run({"checkpoint_every_s": 1}, steps=LONG)
-    trainer = start_trainer(run)
-    wait_for(lambda: num_steps(run) > 3, 60, "steps")
     lock = sqlite3.connect(run.store_path, isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    trainer = start_trainer(run)
+    wait_for(lambda: holder(run.trainer_lock), 60, "the trainer to start")
+    time.sleep(2.0)
+    lock.execute("ROLLBACK")
+    wait_for(lambda: num_steps(run) > 3, 60, "steps")
     lock.execute("BEGIN IMMEDIATE")
     before = num_steps(run)
     time.sleep(2.0)
