@@ -142,6 +142,9 @@ class Throughput(msgspec.Struct, frozen=True, kw_only=True):
     """FLOP/s to expect; None where the device is not in the table."""
     basis: str
     """What the figure rests on, in a sentence."""
+    low_flops: float | None = None
+    high_flops: float | None = None
+    """The range of `flops`; None where that is."""
 
 
 def throughput(device: Device) -> Throughput:
@@ -152,6 +155,8 @@ def throughput(device: Device) -> Throughput:
             flops=kind.sustained_flops * device.num_cores,
             basis=f"formula: {device.num_cores} cores of {kind.low_flops / 1e9:.0f} to "
             f"{kind.high_flops / 1e9:.0f} GFLOP/s each ({kind.name}); not measured on this machine",
+            low_flops=kind.low_flops * device.num_cores,
+            high_flops=kind.high_flops * device.num_cores,
         )
     chip = find_chip(device.name)
     if chip is None:
@@ -163,4 +168,6 @@ def throughput(device: Device) -> Throughput:
         flops=chip.sustained_flops,
         basis=f"formula: {low:.0%} to {high:.0%} of {chip.peak_flops / 1e12:g} TFLOP/s "
         f"({chip.name}, data sheet); not measured on this machine",
+        low_flops=low * chip.peak_flops,
+        high_flops=high * chip.peak_flops,
     )

@@ -1,38 +1,32 @@
 """What a run would take, before it runs: memory, hours, kilowatt-hours, storage and money.
 
-Measured by earlier runs on the same device where the workspace's ledger has one; else by formula. Every figure
-says which in its `basis`, and is None where there is neither.
+Measured by a rehearsal or by earlier runs on the same device where the workspace has one; else by formula. Every
+figure says which in its `basis`, and is None where there is neither.
 """
 
 from __future__ import annotations
 
+import time
 from decimal import Decimal
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
-from engine.chips import find_chip, throughput
 from engine.errors import StoreError
 from engine.footprint import optimizer_bytes
 from engine.ledger.book import LedgerBook
-from engine.ledger.cloud import entry_flops_per_token, quotes
-from engine.ledger.cost import J_PER_KWH, money_of
+from engine.ledger.breakeven import BreakEven, Move, break_evens, per_usd
+from engine.ledger.cloud import own_share, quotes
+from engine.ledger.storage import GIB, month_basis
+from engine.ledger.tariff import J_PER_KWH, describe, mean_price, money_of
+from engine.pace import Pace, Power, pace_of, power_of
 from engine.plan import make_plan
-from engine.records import CloudQuote, Device, LedgerEntry, RunPlan
+from engine.records import CloudQuote, Device, LedgerEntry, Prediction, RunPlan
 from engine.settings import EnergySettings, Settings
 
-RECOMPUTE_FACTOR = 4 / 3
-"""Arithmetic with recomputed activations: a second forward pass beside one forward and two backward."""
-FP32_FACTOR = 2.0
-"""How much longer fp32 takes than bf16, about: 1.8 to 2.0 measured on a CPU."""
-GPU_POWER_FRAC = 0.9
-"""Share of a board's limit that training draws on average."""
-CPU_BESIDE_GPU_FRAC = 0.3
-"""Share of the CPU's rated power while a GPU trains: one busy core, and the corpus."""
-_LEAST_MEASURED_S = 30.0
-"""A run shorter than this was mostly its own start."""
-_MOST_SCALING = 8.0
-"""Most that a measured run's FLOP a token may differ: a small model reaches less of the same device."""
+DATABASE_BYTES_PER_S = 100.0
+"""What a run's database grows by with a reading a second, by runs of 10 min to a week."""
 
 
 class ModelEstimate(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,12 +41,15 @@ class MemoryEstimate(msgspec.Struct, frozen=True, kw_only=True):
     device: str
     """Raw text from outside."""
     budget_bytes: int | None
-    """None where the device's free memory is unknown."""
+    """What the plan may use of it; None where the device's free memory is unknown."""
     total_bytes: int
     parts: dict[str, int]
     micro_batch: int
     fits: bool | None
     """None where the budget is unknown."""
+    free_bytes: int | None = None
+    device_bytes: int | None = None
+    """All of the device's memory; None where unknown, as `free_bytes`."""
 
 
 class TimeEstimate(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +60,10 @@ class TimeEstimate(msgspec.Struct, frozen=True, kw_only=True):
     hours: float | None
     basis: str
     """Measured or by formula, and on what; raw text from outside may be in it."""
+    source: Literal["rehearsal", "earlier run", "formula", "unknown"] = "unknown"
+    hours_low: float | None = None
+    hours_high: float | None = None
+    """The range; None where `hours` is."""
 
 
 class EnergyEstimate(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +72,12 @@ class EnergyEstimate(msgspec.Struct, frozen=True, kw_only=True):
     kwh: float | None
     average_watts: float | None
     basis: str
+    gpu_kwh: float | None = None
+    """Of that, the GPU's; None: unknown, or there is none."""
+    gpu_watts: float | None = None
+    kwh_low: float | None = None
+    kwh_high: float | None = None
+    """By the range of the hours, at the same power."""
 
 
 class StorageEstimate(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +90,15 @@ class StorageEstimate(msgspec.Struct, frozen=True, kw_only=True):
     model_bytes: int
     """The finished model."""
     total_bytes: int
-    """At least this: `corpus_bytes` is missing from it where it is None."""
+    """At its peak, while a checkpoint is written beside those that are kept; at least this: what is None is
+    missing from it."""
+    end_bytes: int = 0
+    """When the run is over."""
+    database_bytes: int | None = None
+    """run.db: the readings of every second; None where the hours are unknown."""
+    usd_per_month: float | None = None
+    """What `end_bytes` would cost a month in the cloud; None where no price is set."""
+    basis: str = ""
 
 
 class CostEstimate(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +108,14 @@ class CostEstimate(msgspec.Struct, frozen=True, kw_only=True):
     local: float | None
     parts: dict[str, float]
     """What `local` is made of, by name; empty where it is unknown."""
+    local_low: float | None = None
+    local_high: float | None = None
+    gpu: float | None = None
+    """The GPU's part of `local`."""
+    price_per_kwh: float | None = None
+    """The mean price over the hours of the run, if it began now."""
+    tariff: str = ""
+    """The tariff in words."""
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +128,10 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     storage: StorageEstimate
     cost: CostEstimate
     cloud: tuple[CloudQuote, ...]
+    break_even: tuple[BreakEven, ...] = ()
+    """Where local and cloud swap places, for the offers that matter."""
+    move: Move | None = None
+    """For the run that is going: finish here, or move; None where none is."""
 
 
 def estimate(
@@ -115,35 +142,56 @@ def estimate(
     plan: RunPlan | None = None,
     corpus_tokens: int | None = None,
     gpu_limit_watts: float | None = None,
+    now: float | None = None,
 ) -> Estimate:
     """Everything that can be told of a run before it starts.
 
     `plan` is made where it is None; `corpus_tokens` and `gpu_limit_watts` (the driver's power limit) are None
-    where nobody asked. A ledger that cannot be read only costs the measured figures, and the basis says so.
-    Raises: SettingsError.
+    where nobody asked; a tariff is taken from `now` on, None: this moment. A ledger that cannot be read only costs
+    the measured figures, and the basis says so.
+    Raises: SettingsError; StoreError where the table of cloud prices is broken.
     """
     plan = plan or make_plan(settings, device, corpus_tokens)
     entries, remark = _entries(workspace)
-    time = _time(plan, entries, remark)
-    watts, energy_basis = _watts(plan, settings.energy, entries, gpu_limit_watts)
-    kwh = _kwh(sum(watts.values()) if watts else None, time.hours)
+    pace = pace_of(plan, entries, workspace, remark)
+    power = power_of(plan, settings.energy, entries, gpu_limit_watts)
+    hours = _time(plan, pace)
+    energy = _energy(power, hours)
+    cost = _cost(settings.energy, power, hours, time.time() if now is None else now)
+    share = own_share(plan, pace.tokens_per_s if pace.source in ("rehearsal", "earlier run") else None)
+    cloud = tuple(quotes(plan, settings.cloud.offers, share=share))
     return Estimate(
         model=ModelEstimate(parameters=plan.shape.parameters),
-        memory=MemoryEstimate(
-            device=device.name,
-            budget_bytes=plan.memory_budget_bytes,
-            total_bytes=plan.memory_total_bytes,
-            parts=plan.memory_parts_bytes,
-            micro_batch=plan.micro_batch,
-            fits=plan.fits,
+        memory=_memory(plan),
+        time=hours,
+        energy=energy,
+        storage=storage_estimate(plan, settings, corpus_tokens, hours.hours),
+        cost=cost,
+        cloud=cloud,
+        break_even=break_evens(
+            cloud,
+            local=cost.local,
+            kwh=energy.kwh,
+            hours=hours.hours,
+            currency=cost.currency,
+            rate=per_usd(settings.cloud, cost.currency),
         ),
-        time=time,
-        energy=EnergyEstimate(
-            kwh=kwh, average_watts=sum(watts.values()) if watts else None, basis=energy_basis
-        ),
-        storage=storage_estimate(plan, settings, corpus_tokens),
-        cost=_cost(settings.energy, watts, time.hours),
-        cloud=tuple(quotes(plan, settings.cloud.offers)),
+    )
+
+
+def predict(settings: Settings, plan: RunPlan, workspace: Path) -> Prediction:
+    """What the plan promises, to be kept with the run. Raises: as `estimate`."""
+    found = estimate(settings, plan.device, workspace, plan=plan)
+    context_bytes = plan.memory_parts_bytes.get("workspace", 0) if plan.device.kind == "cuda" else 0
+    return Prediction(
+        memory_bytes=plan.memory_total_bytes - context_bytes,
+        hours=found.time.hours,
+        hours_low=found.time.hours_low,
+        hours_high=found.time.hours_high,
+        gpu_kwh=found.energy.gpu_kwh,
+        machine_kwh=found.energy.kwh,
+        cost=found.cost.local,
+        basis=found.time.basis,
     )
 
 
@@ -154,112 +202,103 @@ def _entries(workspace: Path) -> tuple[list[LedgerEntry], str]:
         return [], "; earlier runs could not be looked up, as the ledger cannot be read"
 
 
-def _time(plan: RunPlan, entries: list[LedgerEntry], remark: str) -> TimeEstimate:
-    rate, basis = _measured_rate(plan, entries)
-    if rate is None:
-        rate, basis = _formula_rate(plan)
-        basis += remark
-    hours = plan.tokens_total / rate / 3600 if rate else None
-    return TimeEstimate(tokens=plan.tokens_total, tokens_per_second=rate, hours=hours, basis=basis)
+def _memory(plan: RunPlan) -> MemoryEstimate:
+    return MemoryEstimate(
+        device=plan.device.name,
+        budget_bytes=plan.memory_budget_bytes,
+        total_bytes=plan.memory_total_bytes,
+        parts=plan.memory_parts_bytes,
+        micro_batch=plan.micro_batch,
+        fits=plan.fits,
+        free_bytes=plan.device.free_bytes,
+        device_bytes=plan.device.total_bytes,
+    )
 
 
-def _measured_rate(plan: RunPlan, entries: list[LedgerEntry]) -> tuple[float | None, str]:
-    """Tokens a second by the earlier run on this device that is most like this one; None where there is none."""
-    wanted = plan.shape.flops_per_token
-    alike: list[tuple[float, float, LedgerEntry]] = []
-    for entry in entries:
-        ratio = entry_flops_per_token(entry) / wanted
-        distance = max(ratio, 1 / ratio) if ratio > 0 else _MOST_SCALING
-        is_usable = (
-            entry.device == plan.device.name and entry.tokens > 0 and entry.elapsed_s >= _LEAST_MEASURED_S
-        )
-        if is_usable and distance < _MOST_SCALING:
-            alike.append((distance, -entry.at, entry))
-    if not alike:
-        return None, ""
-    distance, _, entry = min(alike, key=lambda found: found[:2])
-    rate = entry.tokens / entry.elapsed_s * entry_flops_per_token(entry) / wanted
-    scaled = "" if distance < 1.001 else ", scaled by FLOP a token"
-    return rate, f"measured: run {entry.run_id} on this device, with its preparation and pauses{scaled}"
+def _time(plan: RunPlan, pace: Pace) -> TimeEstimate:
+    def hours(tokens_per_s: float | None) -> float | None:
+        return plan.tokens_total / tokens_per_s / 3600 if tokens_per_s else None
+
+    return TimeEstimate(
+        tokens=plan.tokens_total,
+        tokens_per_second=pace.tokens_per_s,
+        hours=hours(pace.tokens_per_s),
+        basis=pace.basis,
+        source=pace.source,
+        hours_low=hours(pace.high),
+        hours_high=hours(pace.low),
+    )
 
 
-def _formula_rate(plan: RunPlan) -> tuple[float | None, str]:
-    speed = throughput(plan.device)
-    if speed.flops is None:
-        return None, speed.basis
-    flop, basis = plan.shape.flops_per_token, speed.basis
-    if plan.is_checkpointing_activations:
-        flop *= RECOMPUTE_FACTOR
-        basis += "; a third more for recomputed activations"
-    if plan.precision == "fp32":
-        flop *= FP32_FACTOR
-        basis += "; twice as long for fp32"
-    return speed.flops / flop, basis
-
-
-def _watts(
-    plan: RunPlan, energy: EnergySettings, entries: list[LedgerEntry], gpu_limit_watts: float | None
-) -> tuple[dict[str, float], str]:
-    """Average watts of the machine by part, and what they rest on; empty where they are unknown."""
-    measured = [e for e in entries if e.device == plan.device.name and e.machine_watts_mean is not None]
-    if measured:
-        entry = max(measured, key=lambda e: e.at)
-        machine = entry.machine_watts_mean or 0.0
-        gpu = min(entry.gpu_watts_mean or 0.0, machine)
-        parts = {"gpu": gpu, "machine_without_gpu": machine - gpu} if gpu else {"machine": machine}
-        return (
-            parts,
-            f"the mean of run {entry.run_id} on this device ({entry.energy_source or 'unknown source'})",
-        )
-    parts = {"cpu": energy.cpu_rated_watts, "rest_of_machine": energy.rest_of_machine_watts}
-    basis = f"estimate: energy.cpu_rated_watts ({energy.cpu_rated_watts:g} W)"
-    if plan.device.kind == "cuda":
-        chip = find_chip(plan.device.name)
-        limit = gpu_limit_watts or (chip.board_watts if chip else None)
-        if limit is None:
-            return {}, "unknown: neither this GPU's power limit nor an earlier run is known"
-        parts = {
-            "gpu": GPU_POWER_FRAC * limit,
-            "cpu": CPU_BESIDE_GPU_FRAC * energy.cpu_rated_watts,
-            "rest_of_machine": energy.rest_of_machine_watts,
-        }
-        whose = "the driver's limit" if gpu_limit_watts else "the board's rating"
-        basis = (
-            f"estimate: {GPU_POWER_FRAC:.0%} of {limit:g} W ({whose}), {CPU_BESIDE_GPU_FRAC:.0%} of the CPU's"
-        )
-    parts["power_supply"] = sum(parts.values()) * (1 / energy.psu_efficiency_frac - 1)
-    return parts, f"{basis}, energy.rest_of_machine_watts, over energy.psu_efficiency_frac"
+def _energy(power: Power, hours: TimeEstimate) -> EnergyEstimate:
+    return EnergyEstimate(
+        kwh=_kwh(power.machine_watts, hours.hours),
+        average_watts=power.machine_watts,
+        basis=power.basis,
+        gpu_kwh=_kwh(power.gpu_watts, hours.hours),
+        gpu_watts=power.gpu_watts,
+        kwh_low=_kwh(power.machine_watts, hours.hours_low),
+        kwh_high=_kwh(power.machine_watts, hours.hours_high),
+    )
 
 
 def _kwh(watts: float | None, hours: float | None) -> float | None:
     return None if watts is None or hours is None else watts * hours / 1000
 
 
-def storage_estimate(plan: RunPlan, settings: Settings, corpus_tokens: int | None) -> StorageEstimate:
-    """What a run puts on the disk at its peak; `corpus_tokens` is None where the corpus was not looked at."""
+def storage_estimate(
+    plan: RunPlan, settings: Settings, corpus_tokens: int | None, hours: float | None = None
+) -> StorageEstimate:
+    """What a run puts on the disk, at its end and at its peak.
+
+    `corpus_tokens` is None where the corpus was not looked at, `hours` where they are unknown.
+    """
     model_bytes = 4 * plan.shape.parameters
     checkpoint_bytes = model_bytes + optimizer_bytes(plan.shape, plan.optimizer)
-    checkpoints_bytes = checkpoint_bytes * (settings.training.keep_checkpoints + 1)
+    keep = settings.training.keep_checkpoints
+    checkpoints_bytes = checkpoint_bytes * (keep + 1)
     corpus_bytes = None
     if corpus_tokens is not None:
         corpus_bytes = corpus_tokens * (2 if plan.shape.vocab_size <= 2**16 else 4)
+    database_bytes = None
+    if hours is not None:
+        database_bytes = round(hours * 3600 * DATABASE_BYTES_PER_S / settings.telemetry.interval_s)
+    rest_bytes = model_bytes + (corpus_bytes or 0) + (database_bytes or 0)
+    end_bytes, price = checkpoint_bytes * keep + rest_bytes, settings.cloud.usd_per_gib_month
     return StorageEstimate(
         corpus_bytes=corpus_bytes,
         checkpoints_bytes=checkpoints_bytes,
         model_bytes=model_bytes,
-        total_bytes=checkpoints_bytes + model_bytes + (corpus_bytes or 0),
+        total_bytes=checkpoints_bytes + rest_bytes,
+        end_bytes=end_bytes,
+        database_bytes=database_bytes,
+        usd_per_month=None if price is None else end_bytes / GIB * price,
+        basis=month_basis(price),
     )
 
 
-def _cost(energy: EnergySettings, watts: dict[str, float], hours: float | None) -> CostEstimate:
-    if not watts or hours is None:
-        return CostEstimate(currency=energy.currency, local=None, parts={})
-    parts = {
-        name: money_of(part_watts * hours / 1000 * J_PER_KWH, energy.price_per_kwh)
-        for name, part_watts in watts.items()
-    }
-    return CostEstimate(
-        currency=energy.currency,
-        local=float(sum(parts.values(), Decimal(0))),
-        parts={name: float(part) for name, part in parts.items()},
+def _cost(energy: EnergySettings, power: Power, hours: TimeEstimate, now: float) -> CostEstimate:
+    """Money of the electricity; the range by that of the hours, each at the mean price of its own length."""
+    empty = CostEstimate(currency=energy.currency, local=None, parts={}, tariff=describe(energy))
+    if not power.parts or hours.hours is None:
+        return empty
+
+    def parts(of_hours: float) -> dict[str, Decimal]:
+        price = mean_price(energy, now, of_hours * 3600)
+        return {
+            name: money_of(watts * of_hours / 1000 * J_PER_KWH, price) for name, watts in power.parts.items()
+        }
+
+    def total(of_hours: float | None) -> float | None:
+        return None if of_hours is None else float(sum(parts(of_hours).values(), Decimal(0)))
+
+    middle = {name: float(part) for name, part in parts(hours.hours).items()}
+    return msgspec.structs.replace(
+        empty,
+        local=total(hours.hours),
+        parts=middle,
+        local_low=total(hours.hours_low),
+        local_high=total(hours.hours_high),
+        gpu=middle.get("gpu"),
+        price_per_kwh=mean_price(energy, now, hours.hours * 3600),
     )

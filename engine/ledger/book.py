@@ -63,6 +63,9 @@ class LedgerRow(msgspec.Struct, frozen=True, kw_only=True):
     def entry(self) -> LedgerEntry:
         """The record that was entered. Raises: msgspec.MsgspecError where `facts` is damaged."""
         facts = msgspec.json.decode(self.facts, type=dict[str, Any])
+        for name in _MONEY_FACTS:
+            micro = facts.pop(f"{name}_micro", None)
+            facts[name] = None if micro is None else msgspec.convert(micro, int) / MICRO_PER_UNIT
         cost = None if self.cost_micro is None else self.cost_micro / MICRO_PER_UNIT
         own = {name: getattr(self, name) for name in _OWN_COLUMNS}
         price = self.price_micro / MICRO_PER_UNIT
@@ -70,6 +73,8 @@ class LedgerRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _OWN_COLUMNS = ("run_id", "at", "currency", "gpu_energy_j", "machine_energy_j")
+_MONEY_FACTS = ("predicted_cost",)
+"""Amounts among the other fields: kept in `facts` as `…_micro`, whole millionths like all money."""
 _TABLE = Table("entry", LedgerRow, "sequence")
 
 
@@ -119,14 +124,11 @@ class LedgerBook:
         if not self._is_there():
             return []
         with self._open(read_only=True) as database:
-            sequences = [
-                int(row[0]) for row in database.query("SELECT sequence FROM entry ORDER BY sequence")
-            ]
             previous, found = _FIRST_PREVIOUS, []
-            for expected, sequence in enumerate(sequences, start=1):
+            for expected, (row, entry) in enumerate(self._rows(database), start=1):
+                sequence = row.sequence
                 if sequence != expected:
                     raise StoreError(f"{self.path}: entry {expected} is missing.", _MOVE_ASIDE)
-                row, entry = self._read(database, sequence)
                 if row.previous_sha256 != previous or row.sha256 != row.checksum():
                     name = ascii(row.run_id)[1:-1]
                     raise StoreError(
@@ -137,6 +139,15 @@ class LedgerBook:
                 previous = row.sha256
                 found.append(entry)
         return found
+
+    def _rows(self, database: Database) -> Iterator[tuple[LedgerRow, LedgerEntry]]:
+        """Every entry, in one go where all can be read; else one by one, so that the first bad one is named."""
+        try:
+            rows = database.rows(LedgerRow, "ORDER BY sequence")
+            yield from [(row, row.entry()) for row in rows]
+        except (StoreError, msgspec.MsgspecError):
+            for (sequence,) in database.query("SELECT sequence FROM entry ORDER BY sequence"):
+                yield self._read(database, int(sequence))
 
     def _read(self, database: Database, sequence: int) -> tuple[LedgerRow, LedgerEntry]:
         try:
@@ -221,6 +232,8 @@ def _newest(database: Database, entry: LedgerEntry) -> LedgerEntry | None:
 def _row(entry: LedgerEntry, sequence: int, previous_sha256: str) -> LedgerRow:
     stored_apart = (*_OWN_COLUMNS, "cost", "price_per_kwh")
     facts = {name: getattr(entry, name) for name in entry.__struct_fields__ if name not in stored_apart}
+    for name in _MONEY_FACTS:
+        facts[f"{name}_micro"] = _micro(facts.pop(name))
     row = LedgerRow(
         sequence=sequence,
         run_id=entry.run_id,
@@ -259,7 +272,7 @@ def _storable(entry: LedgerEntry) -> LedgerEntry:
             changes[field.name] = None
         elif isinstance(value, int) and field.name in _FLOATS:
             changes[field.name] = float(value)
-    for name in ("cost", "price_per_kwh"):
+    for name in ("cost", "price_per_kwh", *_MONEY_FACTS):
         micro = _micro(changes.get(name, getattr(entry, name)))
         changes[name] = None if micro is None else micro / MICRO_PER_UNIT
     return msgspec.structs.replace(entry, **changes)

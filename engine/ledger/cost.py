@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import NamedTuple
 
 from engine.currency import minor_digits as minor_digits
 from engine.ledger.cloud import course_quote
-from engine.records import CostView, EnergyRow, RunPlan, Status
+from engine.ledger.tariff import J_PER_KWH as J_PER_KWH
+from engine.ledger.tariff import MICRO as MICRO
+from engine.ledger.tariff import cost_so_far, mean_price, price_at
+from engine.ledger.tariff import money_of as money_of
+from engine.records import CostView, EnergyRow, RunPlan, Status, TariffRow
 from engine.settings import EnergySettings
-
-J_PER_KWH = 3_600_000
-MICRO = Decimal("0.000001")
-"""The smallest part of a currency's unit that the books keep: a short run costs less than a cent."""
 
 
 def round_money(amount: Decimal, currency: str) -> Decimal:
     """An amount to the currency's smallest coin, half to even."""
     return amount.quantize(Decimal(1).scaleb(-minor_digits(currency)), rounding=ROUND_HALF_EVEN)
-
-
-def money_of(joules: float, price_per_kwh: float) -> Decimal:
-    """What that much energy costs, to the millionth of the currency's unit."""
-    # Through text, since 0.17 is no binary fraction and the person wrote 0.17.
-    return (Decimal(str(joules)) / J_PER_KWH * Decimal(str(price_per_kwh))).quantize(MICRO)
 
 
 def cost_of(joules: float, price_per_kwh: float) -> float:
@@ -69,26 +64,39 @@ def total_energy(rows: Iterable[EnergyRow]) -> EnergyTotal:
     )
 
 
-def cost_view(rows: Sequence[EnergyRow], energy: EnergySettings, plan: RunPlan, status: Status) -> CostView:
+def cost_view(
+    rows: Sequence[EnergyRow],
+    energy: EnergySettings,
+    plan: RunPlan,
+    status: Status,
+    tariff_rows: Sequence[TariffRow] = (),
+    now: float | None = None,
+) -> CostView:
     """A run's money so far and to its end, with the course's T4 beside it.
 
     The rest of a run is taken at the mean power so far for as long as the current speed needs; where there is no
     current speed, at the energy and the time that a token has taken so far. A run that is over ends as it stands.
+    With a tariff, the rest costs the mean price of the hours that it will take from `now` (None: this moment).
     Raises: StoreError where the table of cloud prices is broken.
     """
     total = total_energy(rows)
     elapsed_s = sum(row.elapsed_s for row in rows)
     projected_s, projected_j = _projection(total, elapsed_s, plan, status)
-    price = energy.price_per_kwh
+    now = time.time() if now is None else now
+    cost = cost_so_far(total.machine_j, tariff_rows, energy)
+    projected_cost = None
+    if projected_j is not None and projected_s is not None and cost is not None:
+        rest_price = mean_price(energy, now, projected_s - elapsed_s)
+        projected_cost = cost + cost_of(max(0.0, projected_j - (total.machine_j or 0.0)), rest_price)
     return CostView(
         currency=energy.currency,
-        price_per_kwh=price,
+        price_per_kwh=price_at(energy, now),
         machine_energy_j=total.machine_j,
         gpu_energy_j=total.gpu_j,
         machine_source=total.machine_source,
         gpu_source=total.gpu_source,
-        cost=None if total.machine_j is None else cost_of(total.machine_j, price),
-        projected_cost=None if projected_j is None else cost_of(projected_j, price),
+        cost=cost,
+        projected_cost=projected_cost,
         projected_kwh=None if projected_j is None else projected_j / J_PER_KWH,
         projected_hours=None if projected_s is None else projected_s / 3600,
         gap_s=total.gap_s,

@@ -1,22 +1,45 @@
-"""Closing the books of a run: its entry in the ledger and the generated part of TRAINING.md."""
+"""The books of a run: its entry in the ledger and the generated part of TRAINING.md, at checkpoints and at the end."""
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from engine.errors import EngineError
+from engine.errors import EngineError, StoreError
 from engine.ledger.book import LedgerBook
 from engine.ledger.cost import total_energy
-from engine.ledger.training_md import render, update
-from engine.records import EnergyRow, LedgerEntry, RunPlan, RunState
+from engine.ledger.days import DayLine, day_lines
+from engine.ledger.report import render
+from engine.ledger.storage import StorageBook, storage_book
+from engine.ledger.tariff import J_PER_KWH, booked_windows, price_at
+from engine.ledger.training_md import update
+from engine.records import (
+    Check,
+    CheckpointRow,
+    EnergyRow,
+    EventRow,
+    LedgerEntry,
+    Prediction,
+    RunPlan,
+    RunState,
+    TariffRow,
+    TextSampleRow,
+)
 from engine.runs.folder import RunFolder
 from engine.runs.store import RunStore
 from engine.runs.view import describe_source, read_status
+from engine.settings import Settings
+from engine.sqlite import BusyError
 
-J_PER_KWH = 3.6e6
+REPORT_NAME = "TRAINING.md"
+_GAP_INTERVALS = 5
+"""An interval between readings longer than this many nominal ones is a gap, as in the energy books."""
 
 
 def ledger_entry(folder: RunFolder, store: RunStore, state: RunState) -> LedgerEntry:
@@ -24,6 +47,7 @@ def ledger_entry(folder: RunFolder, store: RunStore, state: RunState) -> LedgerE
     plan, settings, status = store.meta("plan", RunPlan), folder.settings(), read_status(folder)
     gpu_celsius, gpu_watts = store.series("gpu_celsius", 1), store.series("gpu_watts", 1)
     co2, energy_j = settings.energy.grams_co2_per_kwh, status.machine_energy_j
+    tariff_rows = store.rows(TariffRow) if settings.energy.tariff else []
     return LedgerEntry(
         run_id=folder.id,
         at=time.time(),
@@ -47,15 +71,95 @@ def ledger_entry(folder: RunFolder, store: RunStore, state: RunState) -> LedgerE
         currency=settings.energy.currency,
         cost=status.cost,
         grams_co2=energy_j / J_PER_KWH * co2 if co2 and energy_j is not None else None,
-        storage_bytes=folder.storage_bytes(),
         gpu_celsius_mean=gpu_celsius.mean,
         gpu_celsius_max=gpu_celsius.high,
         gpu_watts_mean=gpu_watts.mean,
         gpu_watts_max=gpu_watts.high,
         cpu_celsius_max=store.series("cpu_celsius", 1).high,
         machine_watts_mean=store.series("machine_watts", 1).mean,
-        waivers=msgspec.json.encode(store.meta("waivers", dict[str, str])).decode(),
+        waivers=_json(store.meta("waivers", dict[str, str])),
+        training_tokens_per_s=store.training_tokens_per_s(),
+        tokens_total=plan.tokens_total,
+        memory_bytes=store.most_memory_bytes(),
+        tariff=_json(booked_windows(energy_j, tariff_rows, settings.energy)),
+        days=_json(_days(folder.id, store, settings)),
+        checks=_json(_checks(store)),
+        samples=_json(_first_and_last(store)),
+        **_predicted(store),
+        **_stored(run_storage(folder, state, share_done=(status.tokens or 0) / plan.tokens_total)),
     )
+
+
+def run_storage(folder: RunFolder, state: RunState, *, share_done: float | None) -> StorageBook:
+    """The storage book of a run. Raises: SettingsError, StoreError."""
+    settings, store = folder.settings(), folder.open()
+    try:
+        plan = store.meta("plan", RunPlan)
+    finally:
+        store.close()
+    return storage_book(
+        folder.path,
+        state,
+        keep_checkpoints=settings.training.keep_checkpoints,
+        share_done=share_done,
+        weights_bytes=4 * plan.shape.parameters,
+        cloud=settings.cloud,
+    )
+
+
+def _json(facts: Any) -> str:
+    return msgspec.json.encode(facts).decode()
+
+
+def _checks(store: RunStore) -> tuple[Check, ...]:
+    try:
+        return store.meta("checks", tuple[Check, ...])
+    except StoreError:  # a run of before the checks were kept
+        return ()
+
+
+def _days(run_id: str, store: RunStore, settings: Settings) -> list[DayLine]:
+    incidents = store.rows(EventRow, "WHERE level IN ('warning', 'error') ORDER BY rowid")
+    return day_lines(
+        run_id,
+        store.minute_sums(_GAP_INTERVALS * settings.telemetry.interval_s),
+        store.last_steps_by_day(),
+        [row.at for row in store.rows(CheckpointRow)],
+        [(row.at, row.kind) for row in incidents],
+        lambda at: price_at(settings.energy, at),
+    )
+
+
+def _first_and_last(store: RunStore) -> list[TextSampleRow]:
+    first = store.rows(TextSampleRow, "ORDER BY step LIMIT 1")
+    last = store.rows(TextSampleRow, "ORDER BY step DESC LIMIT 1")
+    return first + [row for row in last if row not in first]
+
+
+def _predicted(store: RunStore) -> dict[str, Any]:
+    try:
+        found = store.meta("estimate", Prediction)
+    except StoreError:  # a run of before predictions were kept
+        return {}
+    return {
+        "predicted_memory_bytes": found.memory_bytes,
+        "predicted_hours": found.hours,
+        "predicted_gpu_kwh": found.gpu_kwh,
+        "predicted_machine_kwh": found.machine_kwh,
+        "predicted_cost": found.cost,
+        "predicted_basis": found.basis,
+    }
+
+
+def _stored(book: StorageBook) -> dict[str, Any]:
+    return {
+        "storage_bytes": book.run_bytes,
+        "corpus_bytes": book.corpus_bytes,
+        "shards_bytes": book.shards_bytes,
+        "checkpoints_bytes": book.checkpoints_bytes,
+        "model_bytes": book.model_bytes,
+        "database_bytes": book.database_bytes,
+    }
 
 
 def close_books(folder: RunFolder, store: RunStore, state: RunState) -> list[str]:
@@ -77,6 +181,54 @@ def report(workspace: Path) -> Path:
 
     Raises: EngineError where the markers are damaged or the ledger cannot be read; nothing is written then.
     """
-    path = workspace / "TRAINING.md"
-    update(path, render(LedgerBook(workspace).entries()))
+    path = workspace / REPORT_NAME
+    update(path, report_text(workspace))
     return path
+
+
+def report_text(workspace: Path) -> str:
+    """The generated part of TRAINING.md, whether it can be written or not. Raises: StoreError."""
+    return render(LedgerBook(workspace).entries())
+
+
+class Scribe:
+    """Keeps the books at every checkpoint, in a thread of its own: whoever calls `look` goes on at once."""
+
+    def __init__(self, folder: RunFolder, tell: Callable[[str], None]) -> None:
+        self._folder = folder
+        self._tell = tell
+        self._seen_step: int | None = None
+        self._told: set[str] = set()
+        self._problems: list[str] = []
+        self._thread: threading.Thread | None = None
+
+    def look(self, newest: CheckpointRow | None) -> None:
+        """Write the books where there is a checkpoint that they do not know; tell each new problem once.
+
+        The first checkpoint that is seen of a run that goes on was booked as its former life ended.
+        """
+        for problem in self._problems:
+            if problem not in self._told:
+                self._told.add(problem)
+                self._tell(problem)
+        self._problems = []
+        step = newest.step if newest else 0
+        if self._seen_step is None:
+            self._seen_step = step
+        if step == self._seen_step or (self._thread and self._thread.is_alive()):
+            return
+        self._seen_step = step
+        self._thread = threading.Thread(target=self._write, name="books", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Wait for a writing that has begun, so that the last entry is the last."""
+        if self._thread:
+            self._thread.join(timeout=30.0)
+
+    def _write(self) -> None:
+        try:
+            with contextlib.closing(self._folder.open()) as store:
+                self._problems = close_books(self._folder, store, RunState.RUNNING)
+        except (EngineError, OSError, BusyError) as error:
+            self._problems = [str(error)]

@@ -34,7 +34,7 @@ from engine.records import (
     Status,
 )
 from engine.runs import folder as folders
-from engine.runs.books import report
+from engine.runs.books import report, report_text, run_storage
 from engine.runs.folder import RunFolder
 from engine.runs.launch import launch
 from engine.runs.lock import holder
@@ -43,6 +43,8 @@ from engine.settings import Settings
 
 if TYPE_CHECKING:
     from engine.estimate import Estimate
+    from engine.ledger.breakeven import Move
+    from engine.ledger.storage import StorageBook
 
 START_PATIENCE_S = 60.0
 """How long a supervisor may take to come up and to repeat the checks."""
@@ -117,7 +119,10 @@ class Workspace:
         return settings, make_plan(settings, self.device(overrides))
 
     def estimate(self, overrides: Sequence[str] = ()) -> Estimate:
-        """What a run would need and cost, with the cloud beside it. Raises: EngineError."""
+        """What a run would need and cost, with the cloud beside it; of a run that is going, whether to move it.
+
+        Raises: EngineError.
+        """
         from engine.corpus.build import inspect
         from engine.estimate import estimate
 
@@ -126,7 +131,27 @@ class Workspace:
             corpus_tokens = inspect(settings.corpus, self.folder).estimated_tokens
         except CorpusError:
             corpus_tokens = None
-        return estimate(settings, plan.device, self.folder, plan=plan, corpus_tokens=corpus_tokens)
+        found = estimate(settings, plan.device, self.folder, plan=plan, corpus_tokens=corpus_tokens)
+        return msgspec.structs.replace(found, move=self._move())
+
+    def _move(self) -> Move | None:
+        """The newest run that is going: finish it here, or move the rest; None where none is."""
+        from engine.ledger.breakeven import move_of
+        from engine.ledger.cloud import own_share, quotes
+
+        for folder in folders.all_runs(self.folder):
+            try:
+                snapshot, settings = read_snapshot(folder, 1, 1), folder.settings()
+            except EngineError:
+                continue
+            status = snapshot.status
+            if status.state.is_over or not status.tokens:
+                continue
+            left_frac = 1 - status.tokens / status.tokens_total
+            share = own_share(snapshot.plan, status.tokens_per_second)
+            found = quotes(snapshot.plan, settings.cloud.offers, share=share, left_frac=left_frac)
+            return move_of(status, snapshot.cost, found, settings.cloud)
+        return None
 
     def device(self, overrides: Sequence[str] = ()) -> Device:
         """What a run would train on; a process of its own asks the driver, which may hang or crash.
@@ -156,7 +181,16 @@ class Workspace:
         """
         self._refuse_unknown_waivers(waivers)
         settings, plan = self.plan(overrides)
-        folder = folders.create(self.folder, settings, plan, dict(waivers or {}), __version__)
+        from engine.estimate import predict
+
+        folder = folders.create(
+            self.folder,
+            settings,
+            plan,
+            dict(waivers or {}),
+            __version__,
+            predict(settings, plan, self.folder),
+        )
         try:
             self._launch(folder)
         except EngineError:
@@ -304,9 +338,23 @@ class Workspace:
         """The same with every column, for a spreadsheet. Raises: StoreError."""
         return to_csv(self.ledger())
 
+    def verify_ledger(self) -> int:
+        """Check every entry of the ledger; how many there are. Raises: StoreError naming the first bad one."""
+        return LedgerBook(self.folder).verify()
+
+    def storage(self, run_id: str) -> StorageBook:
+        """What a run keeps on the disk, and what of it could go. Raises: EngineError."""
+        folder = self.folder_of(run_id)
+        status = read_status(folder)
+        return run_storage(folder, status.state, share_done=(status.tokens or 0) / status.tokens_total)
+
     def report(self) -> Path:
         """Rewrite the generated part of TRAINING.md. Raises: EngineError."""
         return report(self.folder)
+
+    def report_text(self) -> str:
+        """The generated part of TRAINING.md, whether it can be written or not. Raises: StoreError."""
+        return report_text(self.folder)
 
     # --- the model --------------------------------------------------------------------------------------------
 

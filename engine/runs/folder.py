@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from engine.errors import EngineError, StoreError
-from engine.records import RunPlan
+from engine.records import Prediction, RunPlan
 from engine.runs.lock import holder
 from engine.runs.store import RunStore
 from engine.settings import Settings
@@ -86,12 +86,6 @@ class RunFolder:
         """A connection to run.db. Raises: StoreError."""
         return RunStore(self.store_path, read_only=read_only, busy_ms=busy_ms)
 
-    def storage_bytes(self) -> int:
-        """Bytes of every file below the folder."""
-        return sum(
-            path.stat().st_size for path in self.path.rglob("*") if path.is_file() and not path.is_symlink()
-        )
-
 
 def runs_folder(workspace: Path) -> Path:
     """Where a workspace keeps its runs."""
@@ -99,9 +93,14 @@ def runs_folder(workspace: Path) -> Path:
 
 
 def create(
-    workspace: Path, settings: Settings, plan: RunPlan, waivers: dict[str, str], version: str
+    workspace: Path,
+    settings: Settings,
+    plan: RunPlan,
+    waivers: dict[str, str],
+    version: str,
+    prediction: Prediction | None = None,
 ) -> RunFolder:
-    """Make the folder of a new run with its frozen settings and its plan.
+    """Make the folder of a new run with its frozen settings, its plan and what the plan promises.
 
     Raises: StoreError where it cannot be written.
     """
@@ -125,6 +124,8 @@ def create(
             waivers=waivers,
             version=version,
         )
+        if prediction is not None:
+            store.set_meta(estimate=prediction)
     finally:
         store.close()
     return folder

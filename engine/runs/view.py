@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from engine.ledger.cost import cost_of, cost_view, total_energy
+from engine.ledger.cost import cost_view, total_energy
+from engine.ledger.tariff import cost_so_far
 from engine.records import (
     AttemptRow,
     CheckpointRow,
@@ -23,6 +24,7 @@ from engine.records import (
     StateRow,
     Status,
     StepRow,
+    TariffRow,
     TextSampleRow,
 )
 from engine.runs.folder import RunFolder
@@ -49,6 +51,8 @@ class _Reading:
         self.step = store.newest(StepRow, "step")
         self.evaluation = store.newest(EvaluationRow, "step")
         self.energy = store.rows(EnergyRow, "ORDER BY segment")
+        # A run at a flat price may be older than the table.
+        self.tariff_rows = store.rows(TariffRow) if self.settings.energy.tariff else []
         self.supervisor = store.heartbeat("supervisor")
         self.trainer = store.heartbeat("trainer")
         self.num_attempts = store.num_rows(AttemptRow)
@@ -97,9 +101,7 @@ class _Reading:
             gpu_energy_j=used.gpu_j,
             machine_energy_j=used.machine_j,
             energy_source=used.machine_source,
-            cost=None
-            if used.machine_j is None
-            else cost_of(used.machine_j, self.settings.energy.price_per_kwh),
+            cost=cost_so_far(used.machine_j, self.tariff_rows, self.settings.energy),
             currency=self.settings.energy.currency,
             gpu_celsius=sensor.gpu_celsius if sensor else None,
             gpu_watts=sensor.gpu_watts if sensor else None,
@@ -137,7 +139,7 @@ class _Reading:
             memory_bytes=self.step.memory_bytes if self.step else None,
             sensors=self._sensors(num_buckets),
             sensor=store.newest(SensorRow, "elapsed_s"),
-            cost=cost_view(self.energy, self.settings.energy, self.plan, status),
+            cost=cost_view(self.energy, self.settings.energy, self.plan, status, self.tariff_rows),
             text_sample=store.newest(TextSampleRow, "step"),
             events=tuple(reversed(store.rows(EventRow, "ORDER BY rowid DESC LIMIT 50"))),
             checkpoint=store.newest(CheckpointRow, "step"),

@@ -5,10 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from engine.errors import StoreError
-from engine.ledger.training_md import BEGIN, END, UNKNOWN, DayLine, escape, render, update
+from engine.ledger.days import DayLine
+from engine.ledger.markdown import UNKNOWN, escape
+from engine.ledger.report import render
+from engine.ledger.tariff import BookedWindow
+from engine.ledger.training_md import BEGIN, END, update
+from engine.records import Check, TextSampleRow
 from tests.engine.ledger.entries import ledger_entry
 from tests.engine.ledger.test_book import as_nobody, open_folder  # noqa: F401
 
@@ -217,15 +223,87 @@ def test_waivers_are_told() -> None:
 
 def test_days_are_listed_with_their_run() -> None:
     days = [
-        DayLine(run_id="run-1", day="2026-01-02", hours=24.0, tokens=5000, loss=3.0, gpu_celsius_max=71.0),
+        DayLine(
+            run_id="run-1",
+            day="2026-01-02",
+            hours=24.0,
+            tokens=5000,
+            loss=3.0,
+            gpu_energy_j=1.8e6,
+            machine_energy_j=3.6e6,
+            gpu_celsius_mean=66.0,
+            gpu_celsius_max=71.0,
+            gpu_watts_mean=30.0,
+            gpu_watts_max=41.0,
+            machine_watts_mean=60.0,
+            machine_watts_max=90.5,
+            cost=0.17,
+            num_checkpoints=96,
+            incidents=("restart", "too-hot"),
+        ),
         DayLine(run_id="run-1", day="2026-01-01", hours=10.5),
-        DayLine(run_id="run-9", day="2026-01-03", hours=1.0),
     ]
-    text = render([ledger_entry()], days)
-    assert text.index("| 2026-01-01 | 10.50 | — | — | — | — / — | — |") < text.index(
-        "| 2026-01-02 | 24.00 | 5,000 |"
+    text = render([ledger_entry(days=msgspec.json.encode(days).decode())])
+    dash = "| 2026-01-01 | 10.50 | — | — | — | — | — / — | — | — / — | — / — | — | 0 | none |"
+    full = (
+        "| 2026-01-02 | 24.00 | 5,000 | 3.0000 | 0.500 | 1.000 | 66 / 71 | — | 30.0 / 41.0 | 60.0 / 90.5 | 0.17 USD "
+        "| 96 | restart, too-hot |"
     )
-    assert "2026-01-03" not in text
+    assert text.index(dash) < text.index(full)
+    assert "By day" not in render([ledger_entry(days="not json")])
+
+
+def test_predicted_stands_beside_actual() -> None:
+    entry = ledger_entry(
+        tokens=1_001_472,
+        tokens_total=2_002_944,
+        memory_bytes=290_000_000,
+        predicted_memory_bytes=312_000_000,
+        predicted_hours=0.3,
+        predicted_gpu_kwh=None,
+        predicted_machine_kwh=0.02,
+        predicted_cost=0.0034,
+        predicted_basis="formula: <b>",
+    )
+    text = render([entry])
+    for line in (
+        "| memory | 312.0 MB | 290.0 MB |",
+        "| hours | 0.300 | 0.167 |",
+        "| GPU kWh | — | 0.0050 |",
+        "| machine kWh | 0.020 | 0.010 |",
+        "| cost | 0.0034 USD | 0.0017 USD |",
+        "(formula: &lt;b&gt;). The prediction is for the whole run; 50.0% of it was trained.",
+    ):
+        assert line in text
+    assert "predicted" not in render([ledger_entry()])
+
+
+def test_checks_samples_tariff_and_storage_are_told() -> None:
+    check = Check(id="power", title="Power", status="waived", blocking=False, evidence="On battery | 61 %.")
+    samples = [
+        TextSampleRow(step=3, at=0.0, prompt="def ", text="x(\n\x1b[31m<script>"),
+        TextSampleRow(step=900, at=0.0, prompt="def ", text="main():"),
+    ]
+    windows = [
+        BookedWindow(window="22:00-06:00", price_micro=120_000, machine_j=3.6e6, cost_micro=120_000),
+        BookedWindow(window="else", price_micro=300_000, machine_j=7.2e6, cost_micro=600_000),
+    ]
+    text = render(
+        [
+            ledger_entry(
+                price_per_kwh=0.3,
+                checks=msgspec.json.encode([check]).decode(),
+                samples=msgspec.json.encode(samples).decode(),
+                tariff=msgspec.json.encode(windows).decode(),
+                shards_bytes=2_000_000,
+            )
+        ]
+    )
+    assert "| Power | waived | On battery \\| 61 %. |" in text
+    assert "- first sample, step 3: def x( " in text and "<script>" not in text and "\x1b" not in text
+    assert "- last sample, step 900: def main():" in text
+    assert "at 0.12 22:00-06:00: 1.000 kWh, 0.12 USD; at 0.3 else: 2.000 kWh, 0.60 USD" in text
+    assert "in the run's folder (token shards 2.0 MB)" in text
 
 
 def test_no_run_yet() -> None:
@@ -247,10 +325,21 @@ def test_text_from_outside_does_nothing() -> None:
 
 def test_a_hostile_record_keeps_the_table_whole(path: Path) -> None:
     hostile = ledger_entry(
-        run_id=HOSTILE, device=HOSTILE, corpus=HOSTILE, state=HOSTILE, preset=HOSTILE, waivers=HOSTILE
+        run_id=HOSTILE,
+        device=HOSTILE,
+        corpus=HOSTILE,
+        state=HOSTILE,
+        preset=HOSTILE,
+        waivers=HOSTILE,
+        predicted_basis=HOSTILE,
+        predicted_memory_bytes=1,
+        tariff=HOSTILE,
+        days=HOSTILE,
+        checks=HOSTILE,
+        samples=HOSTILE,
     )
     text = render([hostile, ledger_entry()])
-    rows = [line for line in text.splitlines() if line.startswith("|")]
+    rows = [line for line in text.splitlines() if line.startswith("|")][:4]
     assert {len(row.replace("\\|", "").split("|")) for row in rows} == {15}
     assert update(path, text) and not update(path, text)
     assert path.read_bytes().count(END) == 1

@@ -1,0 +1,64 @@
+"""What a short rehearsal of a run measured on this machine: kept in the workspace, for the plans that follow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from engine import atomic
+from engine.records import RunPlan
+
+FILE_NAME = "rehearsal.json"
+_MOST_KEPT = 20
+
+
+class Rehearsal(msgspec.Struct, frozen=True, kw_only=True):
+    """A few optimizer steps of a plan, timed."""
+
+    at: float
+    device: str
+    """Raw text from outside."""
+    flops_per_token: float
+    precision: str
+    micro_batch: int
+    steps: int
+    """Steps that were timed, without the first."""
+    tokens_per_s: float
+    tokens_per_s_low: float
+    tokens_per_s_high: float
+    """The slowest and the fastest of those steps."""
+    memory_bytes: int | None
+    """As `StepRow.memory_bytes`; None: not reported."""
+
+
+def path_of(workspace: Path) -> Path:
+    """Where a workspace keeps its rehearsals."""
+    return workspace / "cache" / FILE_NAME
+
+
+def load(workspace: Path) -> list[Rehearsal]:
+    """Every rehearsal that is kept, oldest first; none where the file is absent or damaged: it is only a cache."""
+    try:
+        return msgspec.json.decode(path_of(workspace).read_bytes(), type=list[Rehearsal])
+    except (OSError, msgspec.MsgspecError):
+        return []
+
+
+def newest_for(workspace: Path, plan: RunPlan) -> Rehearsal | None:
+    """The newest rehearsal of this very model on this device; None where there is none."""
+    fitting = [
+        found
+        for found in load(workspace)
+        if found.device == plan.device.name
+        and found.precision == plan.precision
+        and abs(found.flops_per_token / plan.shape.flops_per_token - 1) < 1e-6
+    ]
+    return max(fitting, key=lambda found: found.at, default=None)
+
+
+def keep(workspace: Path, rehearsal: Rehearsal) -> None:
+    """Add a rehearsal to those that are kept. Raises: OSError where the workspace cannot be written."""
+    kept = [*load(workspace), rehearsal][-_MOST_KEPT:]
+    path_of(workspace).parent.mkdir(parents=True, exist_ok=True)
+    atomic.write_bytes(path_of(workspace), msgspec.json.format(msgspec.json.encode(kept), indent=1) + b"\n")
