@@ -51,7 +51,7 @@ def test_a_folder_gives_its_texts_in_order_and_passes_over_the_rest(workspace: P
 
 
 def test_home_and_absolute_paths(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "home").mkdir()
+    (tmp_path / "home").mkdir(exist_ok=True)
     (tmp_path / "home" / "a.txt").write_text("hello")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert names(workspace, "~/a.txt") == ["a.txt"]
