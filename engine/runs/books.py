@@ -229,6 +229,8 @@ class Scribe:
     def _write(self) -> None:
         try:
             with contextlib.closing(self._folder.open()) as store:
-                self._problems = close_books(self._folder, store, RunState.RUNNING)
+                newest = store.state()
+                state = RunState(newest.state) if newest else RunState.PREPARING
+                self._problems = close_books(self._folder, store, state)
         except (EngineError, OSError, BusyError) as error:
             self._problems = [str(error)]

@@ -257,12 +257,15 @@ class RunStore:
     def minute_sums(self, longest_s: float) -> list[MinuteSum]:
         """The readings by the minute of the clock; an interval longer than `longest_s` is a gap, and left out."""
         names = MinuteSum.__struct_fields__
+        per = _READING_PER_UNIT
         found = self._database.query(
-            "WITH reading AS (SELECT *, elapsed_s - lag(elapsed_s) OVER (ORDER BY elapsed_s) AS took FROM sensor) "
-            "SELECT CAST(at / 60 AS INTEGER), sum(took), sum(took * gpu_watts), sum(took * machine_watts), "
-            "avg(gpu_celsius), max(gpu_celsius), max(cpu_celsius), max(gpu_watts), max(machine_watts) "
-            "FROM reading WHERE took <= ? GROUP BY 1 ORDER BY 1",
-            (longest_s,),
+            "WITH taken AS (SELECT *, elapsed_s - lag(elapsed_s) OVER (ORDER BY elapsed_s) AS took FROM reading) "
+            f"SELECT at / 60000, sum(took) / 1000.0, sum(took * gpu_watts) / {1000.0 * per['gpu_watts']}, "
+            f"sum(took * machine_watts) / {1000.0 * per['machine_watts']}, "
+            f"avg(gpu_celsius) / {per['gpu_celsius']}.0, max(gpu_celsius) / {per['gpu_celsius']}.0, "
+            f"max(cpu_celsius) / {per['cpu_celsius']}.0, max(gpu_watts) / {per['gpu_watts']}.0, "
+            f"max(machine_watts) / {per['machine_watts']}.0 FROM taken WHERE took <= ? GROUP BY 1 ORDER BY 1",
+            (longest_s * per["elapsed_s"],),
         )
         return [MinuteSum(**dict(zip(names, row, strict=True))) for row in found]
 

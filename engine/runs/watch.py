@@ -11,15 +11,17 @@ from pathlib import Path
 
 import msgspec
 
-from engine.ledger.cost import cost_of
+from engine.ledger.cost import total_energy
 from engine.ledger.energy import EnergyMeter
-from engine.records import CommandRow, EnergyRow, EventRow, HeartbeatRow, SensorRow
+from engine.ledger.limits import LimitGuard, Standing
+from engine.ledger.tariff import TariffMeter, cost_so_far
+from engine.records import CheckpointRow, CommandRow, EnergyRow, EventRow, HeartbeatRow, SensorRow, TariffRow
+from engine.runs.books import Scribe
+from engine.runs.folder import RunFolder
 from engine.runs.store import RunStore
 from engine.settings import Settings
 from engine.telemetry.host import disk_free_bytes
 from engine.telemetry.sampler import Sampler
-
-GIB = 2**30
 
 
 def event(level: str, kind: str, text: str, **data: object) -> EventRow:
@@ -55,6 +57,9 @@ class Watch:
         self._sampler = Sampler(settings.energy, interval_s=settings.telemetry.interval_s)
         self._is_cooling = False
         self._has_asked_to_stop = False
+        self._tariff = TariffMeter(settings.energy, store.rows(TariffRow), len(self._former) + 1)
+        self._limits = LimitGuard(settings.limits, settings.energy.currency)
+        self._scribe = Scribe(RunFolder(folder), lambda text: store.put(event("warning", "books", text)))
 
     async def run(self) -> None:
         """Sample until cancelled; the last reading is written on the way out."""
@@ -68,15 +73,18 @@ class Watch:
         finally:
             self.sample()
             self._sampler.close()
+            self._scribe.close()
 
     def sample(self) -> None:
         """One reading of everything: sensors, energy so far, a heartbeat, and the limits."""
         reading = self._sampler.read()
         self._meter.add(reading)
         elapsed_s = self._former_s + time.monotonic() - self._began_s
+        energy = self._meter.row(reading.at)
         self._store.queue(
             msgspec.structs.replace(reading.row, elapsed_s=elapsed_s),
-            self._meter.row(reading.at),
+            energy,
+            *self._tariff.add(energy),
             HeartbeatRow(role="supervisor", pid=self._pid, at=time.time(), phase=self.phase),
         )
         for fault in self._meter.faults():
@@ -89,6 +97,7 @@ class Watch:
         if self.guards:
             self._guard_temperature(reading.row)
             self._guard_budget(reading.at)
+        self._scribe.look(self._store.newest(CheckpointRow, "step"))
 
     def _guard_temperature(self, row: SensorRow) -> None:
         limits = self._settings.limits
@@ -114,31 +123,22 @@ class Watch:
         return bool(newest) and newest[0].verb == "pause" and newest[0].who.startswith("supervisor")
 
     def _guard_budget(self, at: float) -> None:
-        reason = None if self._has_asked_to_stop else self.exceeded(at)
+        if self._has_asked_to_stop:
+            return
+        standing = self._standing(at)
+        for warning in self._limits.warnings(standing):
+            self._store.put(event("warning", "limit-near", warning))
+        reason = self._limits.reached(standing)
         if reason:
             self._has_asked_to_stop = True
             self._store.put(event("warning", "limit", reason))
             self._store.post_command("stop", f"supervisor: {reason}")
 
-    def exceeded(self, at: float) -> str | None:
-        """Which limit is reached, in a sentence; None while none is."""
-        limits, energy = self._settings.limits, self._settings.energy
+    def _standing(self, at: float) -> Standing:
+        """How the run stands to its limits, over all lives of its supervisor."""
         rows = [*self._former, self._meter.row(at)]
-        hours = sum(row.elapsed_s for row in rows) / 3600
-        if limits.max_hours and hours >= limits.max_hours:
-            return f"limits.max_hours is reached: {hours:.2f} h of {limits.max_hours:g} h."
-        known_j = [row.machine_j for row in rows if row.machine_j is not None]
-        cost = cost_of(sum(known_j), energy.price_per_kwh) if known_j else None
-        if limits.max_cost and cost is not None and cost >= limits.max_cost:
-            return f"limits.max_cost is reached: {cost:.4f} of {limits.max_cost:g} {energy.currency}."
-        free_bytes = disk_free_bytes(self._folder)
-        if (
-            limits.min_free_disk_gib
-            and free_bytes is not None
-            and free_bytes < limits.min_free_disk_gib * GIB
-        ):
-            return (
-                f"limits.min_free_disk_gib is reached: {free_bytes / GIB:.2f} GiB free, "
-                f"{limits.min_free_disk_gib:g} GiB are to stay free."
-            )
-        return None
+        return Standing(
+            hours=sum(row.elapsed_s for row in rows) / 3600,
+            cost=cost_so_far(total_energy(rows).machine_j, self._tariff.rows, self._settings.energy),
+            free_bytes=disk_free_bytes(self._folder),
+        )
