@@ -13,10 +13,11 @@ from typing import Literal
 
 import msgspec
 
+from engine.bill import BreakEven, Move
 from engine.errors import StoreError
 from engine.footprint import optimizer_bytes
 from engine.ledger.book import LedgerBook
-from engine.ledger.breakeven import BreakEven, Move, break_evens, per_usd
+from engine.ledger.breakeven import break_evens, per_usd
 from engine.ledger.cloud import own_share, quotes
 from engine.ledger.storage import GIB, month_basis
 from engine.ledger.tariff import J_PER_KWH, describe, mean_price, money_of

@@ -229,6 +229,19 @@ class TariffRow(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
 
 
+class ThermalRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What heat has cost in one life of the supervisor; the run's total is the sum over segments."""
+
+    segment: int
+    throttled_s: float = 0.0
+    """Seconds of training while heat or a failing supply held the GPU's clocks down; its power limit is not counted."""
+    throttled_tokens: float | None = None
+    """How many fewer tokens those seconds gave than usual; None: never known."""
+    paused_s: float = 0.0
+    """Seconds that the run was paused to cool down."""
+    paused_tokens: float | None = None
+
+
 class CommandRow(msgspec.Struct, frozen=True, kw_only=True):
     """A request from outside, kept as history."""
 
@@ -472,6 +485,8 @@ class RunSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint: CheckpointRow | None
     """The newest."""
     num_checkpoints: int
+    thermal: ThermalRow | None = None
+    """What heat has cost over all lives of the supervisor (`segment` 0); None: nothing."""
 
 
 class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -534,7 +549,7 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
     predicted_cost: float | None = None
     predicted_basis: str = ""
     tariff: str = "[]"
-    """JSON list of `engine.ledger.tariff.BookedWindow`: the prices in force and the energy used at each."""
+    """JSON list of `engine.bill.BookedWindow`: the prices in force and the energy used at each."""
     corpus_bytes: int | None = None
     """This and the next four: the storage book at the time of the entry."""
     shards_bytes: int | None = None
@@ -542,7 +557,7 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
     model_bytes: int | None = None
     database_bytes: int | None = None
     days: str = "[]"
-    """JSON list of `engine.ledger.training_md.DayLine`."""
+    """JSON list of `engine.bill.DayLine`."""
     checks: str = "[]"
     """JSON list of `Check`: the verdicts of the preflight."""
     samples: str = "[]"

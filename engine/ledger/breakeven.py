@@ -8,52 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
+from engine.bill import BreakEven, Move
 from engine.ledger.tariff import J_PER_KWH
 from engine.records import CloudQuote, CostView, Status
 from engine.settings import CloudSettings
 
 _MOVING = "the way there (its upload, its set-up) is not counted; what is spent is left out"
-
-
-class BreakEven(msgspec.Struct, frozen=True, kw_only=True):
-    """One cloud offer against this machine's electricity; None: unknown."""
-
-    provider: str
-    gpu: str
-    kind: str
-    currency: str
-    local: float | None
-    cloud: float | None
-    """In `currency`."""
-    is_local_cheaper: bool | None
-    price_per_kwh: float | None
-    """The tariff at which both cost the same: below it this machine is the cheaper one."""
-    local_hours: float | None
-    """Hours that this machine may take before its electricity costs as much as the offer."""
-    cloud_hours: float | None
-    """Hours that the offer may take before it costs as much as the electricity here."""
-
-
-class Move(msgspec.Struct, frozen=True, kw_only=True):
-    """A run that is going: finish it here, or move the rest of it now."""
-
-    run_id: str
-    currency: str
-    spent: float | None
-    """Money that is gone either way; not part of the comparison, like the next two."""
-    spent_hours: float | None
-    spent_kwh: float | None
-    rest_tokens: int
-    rest_hours: float | None
-    rest_kwh: float | None
-    rest_cost: float | None
-    """To finish here."""
-    cloud: tuple[CloudQuote, ...]
-    """The rest of the run elsewhere."""
-    break_even: tuple[BreakEven, ...]
-    basis: str
 
 
 def per_usd(cloud: CloudSettings, currency: str) -> float | None:

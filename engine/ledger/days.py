@@ -7,36 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
+from engine.bill import DayLine
+
 MINUTE_S = 60
 _DAY_S = 86_400
-
-
-class DayLine(msgspec.Struct, frozen=True, kw_only=True):
-    """What one run did on one day."""
-
-    run_id: str
-    day: str
-    """ISO date, UTC."""
-    hours: float
-    """Hours with readings on that day."""
-    tokens: int | None = None
-    """Trained on during that day; None: no step ended on it."""
-    loss: float | None = None
-    """Of the day's last step."""
-    gpu_energy_j: float | None = None
-    machine_energy_j: float | None = None
-    """Watts of the readings over time; the run's own figure may rest on a counter instead."""
-    gpu_celsius_mean: float | None = None
-    gpu_celsius_max: float | None = None
-    cpu_celsius_max: float | None = None
-    gpu_watts_mean: float | None = None
-    gpu_watts_max: float | None = None
-    machine_watts_mean: float | None = None
-    machine_watts_max: float | None = None
-    cost: float | None = None
-    num_checkpoints: int = 0
-    incidents: tuple[str, ...] = ()
-    """Kinds of the day's warnings and errors, in order, each once."""
 
 
 class MinuteSum(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,8 +11,8 @@ from typing import TypeVar
 
 import msgspec
 
+from engine.bill import BookedWindow, DayLine
 from engine.ledger.cloud import course_quote_for, entry_flop
-from engine.ledger.days import DayLine
 from engine.ledger.markdown import (
     UNKNOWN,
     count,
@@ -28,7 +28,6 @@ from engine.ledger.markdown import (
     table,
     with_unit,
 )
-from engine.ledger.tariff import BookedWindow
 from engine.records import Check, LedgerEntry, TextSampleRow
 
 Item = TypeVar("Item")

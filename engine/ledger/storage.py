@@ -4,60 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import msgspec
-
+from engine.bill import CheckpointSize, StorageBook
 from engine.corpus.manifest import CorpusManifest, load_manifest
 from engine.errors import CorpusError
 from engine.records import RunState
 from engine.settings import CloudSettings
 
 GIB = 2**30
-
-
-class CheckpointSize(msgspec.Struct, frozen=True, kw_only=True):
-    """One generation of the checkpoints."""
-
-    name: str
-    """Name of its folder."""
-    num_bytes: int
-
-
-class StorageBook(msgspec.Struct, frozen=True, kw_only=True):
-    """What one run keeps on the disk."""
-
-    corpus_bytes: int | None
-    """UTF-8 bytes of the text it learns from; None before it was read."""
-    shards_bytes: int | None
-    """Token shards, which runs on the same text share; None before they were made."""
-    checkpoints: tuple[CheckpointSize, ...]
-    """Oldest first."""
-    model_bytes: int
-    """The finished model; 0 while there is none."""
-    database_bytes: int
-    """run.db with its log of writes."""
-    other_bytes: int
-    """Settings, tokenizer and log of the run."""
-    forecast_bytes: int | None
-    """What the run's own folder will hold at its end; None where that cannot be told yet."""
-    peak_bytes: int | None
-    """The most it will hold on the way: a checkpoint more, while one is written."""
-    retention_bytes: int
-    """What could be deleted now without losing the run."""
-    retention_basis: str
-    """Which files those are."""
-    cloud_usd_per_month: float | None
-    """What shards and run would cost a month in the cloud; None where no price is set."""
-    cloud_basis: str
-
-    @property
-    def checkpoints_bytes(self) -> int:
-        """All generations together."""
-        return sum(checkpoint.num_bytes for checkpoint in self.checkpoints)
-
-    @property
-    def run_bytes(self) -> int:
-        """Everything in the run's own folder."""
-        return self.checkpoints_bytes + self.model_bytes + self.database_bytes + self.other_bytes
 
 
 def storage_book(

@@ -13,6 +13,7 @@ from decimal import Decimal
 
 import msgspec
 
+from engine.bill import BookedWindow
 from engine.records import EnergyRow, TariffRow
 from engine.settings import WEEKDAYS, EnergySettings, TariffWindow
 
@@ -173,17 +174,6 @@ def cost_so_far(machine_j: float | None, rows: Sequence[TariffRow], energy: Ener
     if not energy.tariff:
         return float(money_of(machine_j, energy.price_per_kwh))
     return float(sum((money_of(row.machine_j, row.price_per_kwh) for row in rows), Decimal(0)))
-
-
-class BookedWindow(msgspec.Struct, frozen=True, kw_only=True):
-    """What was used in one window of the tariff, as an entry of the ledger keeps it."""
-
-    window: str
-    """Its hours and days in words; "always" for a flat price, "else" for the price outside of all windows."""
-    price_micro: int
-    """Of a kilowatt-hour, in millionths of the currency's unit."""
-    machine_j: float
-    cost_micro: int
 
 
 def booked_windows(

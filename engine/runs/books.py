@@ -11,12 +11,13 @@ from typing import Any
 
 import msgspec
 
+from engine.bill import DayLine, StorageBook
 from engine.errors import EngineError, StoreError
 from engine.ledger.book import LedgerBook
 from engine.ledger.cost import total_energy
-from engine.ledger.days import DayLine, day_lines
+from engine.ledger.days import day_lines
 from engine.ledger.report import render
-from engine.ledger.storage import StorageBook, storage_book
+from engine.ledger.storage import storage_book
 from engine.ledger.tariff import J_PER_KWH, booked_windows, price_at
 from engine.ledger.training_md import update
 from engine.records import (

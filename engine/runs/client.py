@@ -42,9 +42,8 @@ from engine.runs.view import read_snapshot, read_status, read_summary
 from engine.settings import Settings
 
 if TYPE_CHECKING:
+    from engine.bill import Move, StorageBook
     from engine.estimate import Estimate
-    from engine.ledger.breakeven import Move
-    from engine.ledger.storage import StorageBook
 
 START_PATIENCE_S = 60.0
 """How long a supervisor may take to come up and to repeat the checks."""

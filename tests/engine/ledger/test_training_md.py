@@ -8,11 +8,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from engine.bill import BookedWindow, DayLine
 from engine.errors import StoreError
-from engine.ledger.days import DayLine
 from engine.ledger.markdown import UNKNOWN, escape
 from engine.ledger.report import render
-from engine.ledger.tariff import BookedWindow
 from engine.ledger.training_md import BEGIN, END, update
 from engine.records import Check, TextSampleRow
 from tests.engine.ledger.entries import ledger_entry
