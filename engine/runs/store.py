@@ -36,6 +36,7 @@ from engine.records import (
     StepRow,
     TariffRow,
     TextSampleRow,
+    ThermalRow,
 )
 from engine.sqlite import BusyError, Database, Row, Table
 
@@ -105,6 +106,7 @@ TABLES = (
     Table("reading_minute", MinuteRow, "key"),
     Table("energy", EnergyRow, "segment"),
     Table("tariff", TariffRow, "key"),
+    Table("thermal", ThermalRow, "segment"),
     Table("command", CommandRow, "id"),
     Table("acknowledgement", AcknowledgementRow, "command_id"),
 )

@@ -26,6 +26,7 @@ from engine.records import (
     StepRow,
     TariffRow,
     TextSampleRow,
+    ThermalRow,
 )
 from engine.runs.folder import RunFolder
 from engine.runs.store import CHARTED_SENSORS, RunStore
@@ -144,6 +145,7 @@ class _Reading:
             events=tuple(reversed(store.rows(EventRow, "ORDER BY rowid DESC LIMIT 50"))),
             checkpoint=store.newest(CheckpointRow, "step"),
             num_checkpoints=store.num_rows(CheckpointRow),
+            thermal=_thermal_loss(store.rows(ThermalRow)),
         )
 
     def _phase(self) -> str:
@@ -156,6 +158,24 @@ class _Reading:
 
     def _sensors(self, num_buckets: int) -> dict[str, Series]:
         return {name: self.store.series(name, num_buckets) for name in CHARTED_SENSORS}
+
+
+def _thermal_loss(rows: list[ThermalRow]) -> ThermalRow | None:
+    """The sum over segments; tokens are unknown only where no segment knows them."""
+    if not rows:
+        return None
+
+    def known(values: list[float | None]) -> float | None:
+        numbers = [value for value in values if value is not None]
+        return sum(numbers) if numbers else None
+
+    return ThermalRow(
+        segment=0,
+        throttled_s=sum(row.throttled_s for row in rows),
+        throttled_tokens=known([row.throttled_tokens for row in rows]),
+        paused_s=sum(row.paused_s for row in rows),
+        paused_tokens=known([row.paused_tokens for row in rows]),
+    )
 
 
 def _beat_at(beat: HeartbeatRow) -> float:

@@ -6,6 +6,7 @@ A command that a limit gives goes the same way as one that a person gives, so th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from pathlib import Path
 
@@ -15,25 +16,16 @@ from engine.ledger.cost import total_energy
 from engine.ledger.energy import EnergyMeter
 from engine.ledger.limits import LimitGuard, Standing
 from engine.ledger.tariff import TariffMeter, cost_so_far
-from engine.records import CheckpointRow, CommandRow, EnergyRow, EventRow, HeartbeatRow, SensorRow, TariffRow
+from engine.records import CheckpointRow, EnergyRow, HeartbeatRow, SensorRow, TariffRow
 from engine.runs.books import Scribe
+from engine.runs.events import event as event
 from engine.runs.folder import RunFolder
 from engine.runs.store import RunStore
+from engine.runs.thermal import ThermalGuard
 from engine.settings import Settings
+from engine.sqlite import BusyError
 from engine.telemetry.host import disk_free_bytes
 from engine.telemetry.sampler import Sampler
-
-
-def event(level: str, kind: str, text: str, **data: object) -> EventRow:
-    """An event of the supervisor, now."""
-    return EventRow(
-        at=time.time(),
-        level=level,
-        source="supervisor",
-        kind=kind,
-        text=text,
-        data=msgspec.json.encode(data).decode(),
-    )
 
 
 class Watch:
@@ -55,7 +47,8 @@ class Watch:
         self._minute = -1
         self._meter = EnergyMeter(len(self._former) + 1, interval_s=settings.telemetry.interval_s)
         self._sampler = Sampler(settings.energy, interval_s=settings.telemetry.interval_s)
-        self._is_cooling = False
+        segment, interval_s = len(self._former) + 1, settings.telemetry.interval_s
+        self._thermal = ThermalGuard(store, settings.limits, segment, longest_s=max(5.0, 5 * interval_s))
         self._has_asked_to_stop = False
         self._tariff = TariffMeter(settings.energy, store.rows(TariffRow), len(self._former) + 1)
         self._limits = LimitGuard(settings.limits, settings.energy.currency)
@@ -67,11 +60,14 @@ class Watch:
         next_at = time.monotonic()
         try:
             while True:
-                self.sample()
+                # Rows that could not be written wait in the queue; a limit that could not act does so at the next beat.
+                with contextlib.suppress(BusyError):
+                    self.sample()
                 next_at = max(next_at + interval_s, time.monotonic())
                 await asyncio.sleep(next_at - time.monotonic())
         finally:
-            self.sample()
+            with contextlib.suppress(BusyError):
+                self.sample()
             self._sampler.close()
             self._scribe.close()
 
@@ -95,32 +91,11 @@ class Watch:
             self._minute = int(elapsed_s // 60)
             self._store.roll_up()
         if self.guards:
-            self._guard_temperature(reading.row)
+            self._thermal.watch(reading.row, reading.monotonic_s)
             self._guard_budget(reading.at)
+        else:
+            self._thermal.rest()
         self._scribe.look(self._store.newest(CheckpointRow, "step"))
-
-    def _guard_temperature(self, row: SensorRow) -> None:
-        limits = self._settings.limits
-        if not limits.max_gpu_celsius or row.gpu_celsius is None:
-            return
-        if not self._is_cooling and row.gpu_celsius >= limits.max_gpu_celsius:
-            self._is_cooling = True
-            text = f"The GPU is at {row.gpu_celsius:.0f} °C, the limit is {limits.max_gpu_celsius:g}: cooling down."
-            self._store.put(event("warning", "too-hot", text, gpu_celsius=row.gpu_celsius))
-            self._store.post_command("checkpoint", "supervisor: temperature")
-            self._store.post_command("pause", "supervisor: temperature")
-        elif self._is_cooling and row.gpu_celsius <= limits.resume_gpu_celsius:
-            self._is_cooling = False
-            self._store.put(
-                event("info", "cooled-down", f"The GPU is at {row.gpu_celsius:.0f} °C: going on.")
-            )
-            if self._was_paused_here():
-                self._store.post_command("resume", "supervisor: temperature")
-
-    def _was_paused_here(self) -> bool:
-        """Whether the newest pause or resume was ours: a person's own pause is not undone."""
-        newest = self._store.rows(CommandRow, "WHERE verb IN ('pause', 'resume') ORDER BY id DESC LIMIT 1")
-        return bool(newest) and newest[0].verb == "pause" and newest[0].who.startswith("supervisor")
 
     def _guard_budget(self, at: float) -> None:
         if self._has_asked_to_stop:

@@ -6,12 +6,14 @@
     standin.set(lost=None)     # back to the default
 
 Keys of a GPU (`gpu=` chooses which, 0 by default), with their defaults:
-    name (NVIDIA GeForce RTX 2050) · uuid · capability (8.6) · celsius (55) · slowdown_celsius (97) · shutdown_celsius
-    (102) · power_mw (25000) · limit_mw (35000) · util_pct (90) · memory_total_bytes (4 GiB) · memory_used_bytes (1 GiB)
+    name (NVIDIA GeForce RTX 2050) · uuid · capability (8.6) · architecture (7: Ampere) · celsius (55) ·
+    slowdown_celsius (97) · shutdown_celsius (102) · power_mw (25000) · limit_mw (35000) · util_pct (90) ·
+    memory_total_bytes (4 GiB) · memory_used_bytes (1 GiB)
     wave_mw "low,high,period_s": a square wave instead of power_mw, the same phase in every process
     spike "mw,n": every n-th power reading says mw
     true_mw: what the live counter counts where power_mw lies
-    clock_mhz (1200) · memory_clock_mhz (5500) · fan_pct (err:3) · throttle (0: NVML's bits of what holds the clocks down)
+    clock_mhz (1200) · memory_clock_mhz (5500) · fan_pct (err:3)
+    throttle (0): NVML's bits of what holds the clocks down
     counter_mj: "live" (the default) grows with the true power, from 1e6 in each process; or a number
     counter_fault: what befalls the live counter: "reset" (once, to 0), "freeze" (stands still), "wrap:<mJ>" (modulo)
     compute, graphics "pid:bytes pid:na": processes; na is NVML's "not available"

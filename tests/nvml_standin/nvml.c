@@ -245,6 +245,27 @@ int nvmlDeviceGetPowerUsage(void *handle, unsigned int *out) {
     return SUCCESS;
 }
 
+typedef struct {
+    unsigned int field, scope;
+    long long timestamp, latency_us;
+    int value_type, code;
+    union {
+        unsigned int ui;
+        unsigned long long ull;
+    } value;
+} FieldValue;
+
+/* Power, mean (185) and instant (186), is all that is told this way. */
+int nvmlDeviceGetFieldValues(void *handle, int count, FieldValue *values) {
+    for (int i = 0; i < count; i++) {
+        values[i].code = NOT_SUPPORTED;
+        if (values[i].field != 185 && values[i].field != 186) continue;
+        values[i].value_type = 1;
+        values[i].code = nvmlDeviceGetPowerUsage(handle, &values[i].value.ui);
+    }
+    return SUCCESS;
+}
+
 int nvmlDeviceGetEnforcedPowerLimit(void *handle, unsigned int *out) {
     return get_uint(handle, "limit_mw", "35000", out);
 }
@@ -302,6 +323,8 @@ int nvmlDeviceGetMemoryInfo(void *handle, unsigned long long *out) {
     out[1] = out[0] - out[2];
     return SUCCESS;
 }
+
+int nvmlDeviceGetArchitecture(void *handle, unsigned int *out) { return get_uint(handle, "architecture", "7", out); }
 
 int nvmlDeviceGetCudaComputeCapability(void *handle, int *major, int *minor) {
     char text[64];

@@ -176,6 +176,20 @@ def number_facts(snapshot: RunSnapshot) -> list[Fact]:
         ("context", str(snapshot.plan.shape.context), TEXT),
         ("precision", snapshot.plan.precision, TEXT),
         ("optimizer", snapshot.plan.optimizer, TEXT),
+        *_heat_facts(snapshot),
+    ]
+
+
+def _heat_facts(snapshot: RunSnapshot) -> list[Fact]:
+    """What heat has cost; nothing where it cost nothing."""
+    loss = snapshot.thermal
+    if loss is None:
+        return []
+    known = [tokens for tokens in (loss.paused_tokens, loss.throttled_tokens) if tokens is not None]
+    return [
+        ("cooling", fmt.duration(loss.paused_s), TEXT),
+        ("throttled", fmt.duration(loss.throttled_s), TEXT),
+        ("tokens lost", fmt.count(sum(known)) if known else fmt.UNKNOWN, TEXT),
     ]
 
 
