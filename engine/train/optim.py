@@ -1,7 +1,8 @@
 """The optimizer and the schedule of its rate.
 
 "muon": Muon for the hidden matrices, its rate matched to AdamW's by the root mean square of the update, and fused
-AdamW for embedding, head and norms. "adamw": fused AdamW for all. Only hidden matrices decay.
+AdamW for embedding, head and norms, the embedding at a higher rate. "adamw": fused AdamW for all. Only hidden
+matrices decay.
 Sources: Muon, kellerjordan.github.io/posts/muon, December 2024; the matching, arXiv 2502.16982, February 2025;
 warm-up, flat, decay: arXiv 2405.18392, May 2024.
 """
@@ -14,9 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Muon, Optimizer
 
+EMBEDDING = "model.embed_tokens.weight"
 ADAMW_BETAS = (0.9, 0.95)
 ADAMW_EPS = 1e-8
 MUON_MOMENTUM = 0.95
+EMBEDDING_RATE = 10.0
+"""Times the rate of the rest, for the embedding beside Muon: each of its rows is met in few steps only.
+
+Measured on the tiny preset (800,000 tokens, rate 4e-3, validation loss): 1: 4.10, 2.5: 4.02, 5: 3.95, 10: 3.92,
+20: 3.97.
+"""
 
 
 def learning_rate_frac(step: int, steps: int, warmup_frac: float, decay_frac: float) -> float:
@@ -44,9 +52,11 @@ class OptimizerSet:
         self.learning_rate = learning_rate
         """The rate of the next step."""
         matrices = [p for p, name in self._names.items() if is_hidden_matrix(name, p)]
-        others = [p for p, name in self._names.items() if not is_hidden_matrix(name, p)]
-        plain = {"params": others, "weight_decay": 0.0}
-        decaying = {"params": matrices, "weight_decay": weight_decay}
+        embedding = [p for p, name in self._names.items() if name == EMBEDDING]
+        rest = [p for p, name in self._names.items() if name != EMBEDDING and not is_hidden_matrix(name, p)]
+        plain: dict[str, object] = {"params": rest, "weight_decay": 0.0}
+        decaying: dict[str, object] = {"params": matrices, "weight_decay": weight_decay}
+        quick: dict[str, object] = {"params": embedding, "weight_decay": 0.0, "rate": EMBEDDING_RATE}
         self.optimizers: tuple[Optimizer, ...]
         """What torch calls optimizers; a gradient scaler steps each."""
         if kind == "muon":
@@ -57,16 +67,17 @@ class OptimizerSet:
                 momentum=MUON_MOMENTUM,
                 adjust_lr_fn="match_rms_adamw",
             )
-            self.optimizers = (muon, _adamw([plain], learning_rate))
+            self.optimizers = (muon, _adamw([quick, plain], learning_rate))
         else:
-            self.optimizers = (_adamw([decaying, plain], learning_rate),)
+            slow = {**quick, "rate": 1.0}
+            self.optimizers = (_adamw([decaying, slow, plain], learning_rate),)
 
     def set_rate(self, frac: float) -> None:
         """Set the rate of the next step to a share of the peak."""
         self.learning_rate = self._peak * frac
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = self.learning_rate
+                group["lr"] = self.learning_rate * group.get("rate", 1.0)
 
     def zero_grad(self) -> None:
         """Free the gradients."""

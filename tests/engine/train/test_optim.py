@@ -28,16 +28,32 @@ def test_muon_gets_the_hidden_matrices_and_adamw_the_rest():
     assert names_of(model, muon) == {n for n in dict(model.named_parameters()) if "_proj." in n}
     assert names_of(model, muon) | names_of(model, adamw) == set(dict(model.named_parameters()))
     assert muon.param_groups[0]["weight_decay"] == 0.1
-    assert adamw.param_groups[0]["weight_decay"] == 0.0
+    assert all(group["weight_decay"] == 0.0 for group in adamw.param_groups)
     assert muon.param_groups[0]["adjust_lr_fn"] == "match_rms_adamw"
 
 
 def test_adamw_decays_matrices_alone():
     model = small_model()
     (adamw,) = OptimizerSet(model, "adamw", 1e-3, 0.1).optimizers
-    decay = {group["weight_decay"]: group["params"] for group in adamw.param_groups}
-    assert all(p.ndim == 2 for p in decay[0.1])
-    assert len(decay[0.1]) == 14 and len(decay[0.1]) + len(decay[0.0]) == len(list(model.parameters()))
+    decaying = [p for group in adamw.param_groups if group["weight_decay"] == 0.1 for p in group["params"]]
+    assert len(decaying) == 14 and all(p.ndim == 2 for p in decaying)
+    assert names_of(model, adamw) == set(dict(model.named_parameters()))
+
+
+def test_the_embedding_has_a_higher_rate_beside_muon_alone():
+    for kind, factor in (("muon", 10.0), ("adamw", 1.0)):
+        model = small_model()
+        optimizer = OptimizerSet(model, kind, 1e-3, 0.1)
+        optimizer.set_rate(0.5)
+        assert optimizer.learning_rate == 5e-4
+        rates = {
+            id(p): group["lr"]
+            for each in optimizer.optimizers
+            for group in each.param_groups
+            for p in group["params"]
+        }
+        assert rates.pop(id(model.model.embed_tokens.weight)) == pytest.approx(5e-4 * factor)
+        assert set(rates.values()) == {5e-4}
 
 
 @pytest.mark.parametrize("kind", ["muon", "adamw"])
