@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from engine.clock import age_s
 from engine.shape import ModelShape
 
 
@@ -56,6 +57,15 @@ class HeartbeatRow(msgspec.Struct, frozen=True, kw_only=True):
     at: float
     phase: str
     """What it is doing, in a word or two: "reading the corpus", "training", "evaluating", "saving"."""
+    monotonic_s: float | None = None
+    """The same instant on the monotonic clock, which the wall clock's jumps leave alone; the store enters it."""
+    boot_id: str | None = None
+    """Which boot of which machine that clock is of; None where the system does not tell."""
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since this sign of life."""
+        return age_s(self.at, self.monotonic_s, self.boot_id)
 
 
 class ProgressRow(msgspec.Struct, frozen=True, kw_only=True):

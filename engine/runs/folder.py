@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from engine.clock import Moment
 from engine.errors import EngineError, StoreError
 from engine.records import Prediction, RunPlan
 from engine.runs.lock import holder
@@ -112,6 +114,7 @@ def create(
         folder.path.mkdir(mode=0o700, parents=True)
         resolved = msgspec.structs.replace(settings.model, preset=plan.preset)
         freeze(msgspec.structs.replace(settings, model=resolved), folder.settings_path)
+        _put_last(folder)
     except OSError as error:
         raise StoreError(f"{folder.path} cannot be made: {error}", "Make the workspace writable.") from error
     store = folder.open(read_only=False)
@@ -119,6 +122,7 @@ def create(
         store.set_meta(
             id=run_id,
             created_at=time.time(),
+            created=Moment.now(),
             plan=plan,
             workspace=str(workspace),
             waivers=waivers,
@@ -129,6 +133,16 @@ def create(
     finally:
         store.close()
     return folder
+
+
+def _put_last(folder: RunFolder) -> None:
+    """Make a run the newest of its workspace, although the clock may have been set back since the one before."""
+    own_ns = folder.settings_path.stat().st_mtime_ns
+    others = [other for other in folder.path.parent.iterdir() if other != folder.path]
+    paths = [RunFolder(other).settings_path for other in others]
+    newest_ns = max((path.stat().st_mtime_ns for path in paths if path.exists()), default=0)
+    if newest_ns >= own_ns:
+        os.utime(folder.settings_path, ns=(newest_ns + 1_000_000, newest_ns + 1_000_000))
 
 
 def discard(folder: RunFolder) -> None:

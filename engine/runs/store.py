@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from engine.clock import boot_id
 from engine.errors import StoreError
 from engine.ledger.days import DayStep, MinuteSum
 from engine.records import (
@@ -138,11 +139,11 @@ class RunStore:
         Raises: BusyError where the lock is held for longer.
         """
         with self._database.transaction():
-            self._database.put_all(rows)
+            self._database.put_all(_stamped(row) for row in rows)
 
     def queue(self, *rows: msgspec.Struct) -> None:
         """Remember rows until `flush`; the oldest of more than 100,000 are given up."""
-        self._pending.extend(rows)
+        self._pending.extend(_stamped(row) for row in rows)
 
     def flush(self) -> bool:
         """Write what is queued; False where it could not be written now and is kept for the next time."""
@@ -360,6 +361,13 @@ class RunStore:
                 (first_key, width_ms, num_buckets - 1, first_key, first_key + MINUTE_KEYS),
             )
         return _series(name, num_buckets, parts, None if now is None else now / per)
+
+
+def _stamped(row: msgspec.Struct) -> msgspec.Struct:
+    """A heartbeat with the monotonic instant that it is given at; other rows as they are."""
+    if isinstance(row, HeartbeatRow) and row.monotonic_s is None:
+        return msgspec.structs.replace(row, monotonic_s=time.monotonic(), boot_id=boot_id())
+    return row
 
 
 def _series(name: str, num_buckets: int, parts: list[tuple[Any, ...]], now: float | None) -> Series:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
-
+from engine.clock import Moment
+from engine.errors import StoreError
 from engine.ledger.cost import cost_view, total_energy
 from engine.ledger.tariff import cost_so_far
 from engine.records import (
@@ -64,8 +64,15 @@ class _Reading:
         self.is_abandoned = (
             not self.is_supervised
             and not self.written_state.is_over
-            and not (self.supervisor is None and time.time() - self.created_at < STARTING_S)
+            and not (self.supervisor is None and self._age_s() < STARTING_S)
         )
+
+    def _age_s(self) -> float:
+        """Seconds since the run was made."""
+        try:
+            return self.store.meta("created", Moment).age_s
+        except StoreError:  # made by an older version
+            return Moment(self.created_at).age_s
 
     @property
     def state(self) -> RunState:
@@ -121,7 +128,7 @@ class _Reading:
 
     def snapshot(self, num_points: int, num_buckets: int) -> RunSnapshot:
         store, status = self.store, self.status()
-        silent_s = None if self.supervisor is None else max(0.0, time.time() - self.supervisor.at)
+        silent_s = None if self.supervisor is None else self.supervisor.age_s
         is_silent = silent_s is not None and silent_s > STALE_S and not self.written_state.is_over
         evaluations = store.rows(EvaluationRow, "ORDER BY step")
         is_preparing = status.state is RunState.PREPARING
@@ -132,7 +139,7 @@ class _Reading:
             phase=self._phase(),
             is_stale=self.is_abandoned or is_silent,
             silent_s=silent_s,
-            progress=store.newest(ProgressRow, "at") if is_preparing else None,
+            progress=store.newest(ProgressRow) if is_preparing else None,
             train_losses=tuple(store.train_losses(num_points)),
             val_losses=tuple(LossPoint(tokens=e.tokens, loss=e.val_loss) for e in evaluations),
             learning_rate=self.step.learning_rate if self.step else None,
@@ -151,9 +158,11 @@ class _Reading:
     def _phase(self) -> str:
         if self.state.is_over:
             return self.state.value
-        newest = max((beat for beat in (self.supervisor, self.trainer) if beat), key=_beat_at, default=None)
+        newest = min(
+            (beat for beat in (self.supervisor, self.trainer) if beat), key=_beat_age_s, default=None
+        )
         if self.trainer and self.state in (RunState.RUNNING, RunState.PAUSED) and newest:
-            return self.trainer.phase if newest.at - self.trainer.at < STALE_S else newest.phase
+            return self.trainer.phase if self.trainer.age_s - newest.age_s < STALE_S else newest.phase
         return newest.phase if newest else "starting"
 
     def _sensors(self, num_buckets: int) -> dict[str, Series]:
@@ -178,8 +187,8 @@ def _thermal_loss(rows: list[ThermalRow]) -> ThermalRow | None:
     )
 
 
-def _beat_at(beat: HeartbeatRow) -> float:
-    return beat.at
+def _beat_age_s(beat: HeartbeatRow) -> float:
+    return beat.age_s
 
 
 def describe_source(settings: Settings) -> str:

@@ -67,17 +67,29 @@ def _describe(process: Any, name: str) -> ProcessInfo | None:
     try:
         with process.oneshot():
             memory = _ask(process.memory_info)
-            created_at = _ask(process.create_time)
             return ProcessInfo(
                 name=name,
                 pid=process.pid,
                 user=_ask(process.username),
                 rss_bytes=None if memory is None else memory.rss,
-                age_s=None if created_at is None else max(0.0, time.time() - created_at),
+                age_s=_age_s(process.pid),
                 is_own=process.uids().real == os.getuid(),
             )
     except psutil.Error:
         return None
+
+
+def _age_s(pid: int) -> float | None:
+    """How long a process has run, by clocks that nobody sets."""
+    started_s = start_time_s(pid)
+    if started_s is None:
+        return None
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started_s)
+    import psutil
+
+    booted_at: float = psutil.boot_time()
+    return max(0.0, time.time() - booted_at - started_s)
 
 
 def _ask(question: Any) -> Any:
