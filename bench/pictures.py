@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.tui.recorded import RecordedBridge, checks, entry, in_state
+from tests.tui.recorded import RecordedBridge, checks, entry, estimated, in_state
 from tui.app import LlmTui
 from tui.bridge import Bridge
 
@@ -49,6 +49,8 @@ def stories() -> dict[str, tuple[Any, tuple[str, ...]]]:
     }
     clear = RecordedBridge()
     clear.verdicts = checks(blocking=False)
+    moving = RecordedBridge(in_state("gpu"))
+    moving.plan = estimated(move=True)
     many = RecordedBridge(in_state("running"), entries=ENTRIES)
     for index, state in enumerate(("finished", "failed", "stopped")):
         shot = in_state(state)
@@ -65,6 +67,8 @@ def stories() -> dict[str, tuple[Any, tuple[str, ...]]]:
         "ledger": (many, ("3",)),
         "ledger-empty": (RecordedBridge(), ("3",)),
         "runs": (many, ("4",)),
+        "plan": (RecordedBridge(), ("5",)),
+        "plan-move": (moving, ("5",)),
     }
     return found
 
@@ -116,7 +120,7 @@ def with_dots(svg: str) -> str:
 
 def real_stories(workspace: Path) -> dict[str, tuple[Any, tuple[str, ...]]]:
     """The screens on a workspace of this machine."""
-    keys = {"run": "2", "ledger": "3", "runs": "4"}
+    keys = {"run": "2", "ledger": "3", "runs": "4", "plan": "5"}
     return {f"real-{name}": (Bridge(workspace), (key,)) for name, key in keys.items()}
 
 

@@ -129,3 +129,12 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
     """The rest of the run elsewhere."""
     break_even: tuple[BreakEven, ...]
     basis: str
+
+
+class EntryDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """What is worked out of an entry of the ledger when a person looks at it."""
+
+    storage: StorageBook | None
+    """None where the run's folder is gone, or cannot be read."""
+    break_even: tuple[BreakEven, ...]
+    """What the run has done, in the cloud."""

@@ -1,4 +1,4 @@
-"""The app: four screens on one workspace. It shows and asks; the work is done by other processes.
+"""The app: five screens on one workspace. It shows and asks; the work is done by other processes.
 
 Leaving it never ends a run.
 """
@@ -61,6 +61,12 @@ def _open_runs() -> Screen[None]:
     return RunsScreen()
 
 
+def _open_plan() -> Screen[None]:
+    from tui.screens.plan import PlanScreen
+
+    return PlanScreen()
+
+
 class LlmTui(App[str | None]):
     """The app on one workspace; what it returns is a sentence to print after it, or None."""
 
@@ -71,6 +77,7 @@ class LlmTui(App[str | None]):
         "run": _open_run,
         "ledger": _open_ledger,
         "runs": _open_runs,
+        "plan": _open_plan,
     }
     """Screens are imported when they are first shown, so that the first paint waits for one of them only."""
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -78,6 +85,7 @@ class LlmTui(App[str | None]):
         Binding("2", "switch_mode('run')", "Run", show=False, id="app.run"),
         Binding("3", "switch_mode('ledger')", "Ledger", show=False, id="app.ledger"),
         Binding("4", "switch_mode('runs')", "Runs", show=False, id="app.runs"),
+        Binding("5", "switch_mode('plan')", "Plan", show=False, id="app.plan"),
         Binding("z", "screen.toggle_maximised", "Zoom", tooltip="The focused panel, large", id="app.zoom"),
         Binding("question_mark", "screen.show_help", "Help", key_display="?", id="app.help"),
         Binding("q", "quit", "Quit", tooltip="Leave the app; a run goes on", id="app.quit"),
@@ -243,6 +251,7 @@ class LlmTui(App[str | None]):
             ("run", "Run", "The followed run"),
             ("ledger", "Ledger", "What every run cost"),
             ("runs", "Runs", "Every run of the workspace"),
+            ("plan", "Plan", "What a run would need and cost, and whether the cloud is the better deal"),
         ):
             yield SystemCommand(title, text, lambda mode=mode: self.call_later(self.action_switch_mode, mode))
 

@@ -16,6 +16,8 @@ from engine.errors import EngineError
 from engine.records import Check, LedgerEntry, RunSnapshot, RunSummary
 
 if TYPE_CHECKING:
+    from engine.bill import EntryDetail
+    from engine.estimate import Estimate
     from engine.runs.client import Workspace
 
 Parameters = ParamSpec("Parameters")
@@ -65,6 +67,14 @@ class Bridge:
     def ledger(self) -> tuple[LedgerEntry, ...]:
         """What every run cost. Raises: EngineError."""
         return tuple(self._workspace.ledger())
+
+    def estimate(self) -> Estimate:
+        """What a run would need and cost. Raises: EngineError."""
+        return self._workspace.estimate()
+
+    def entry_detail(self, entry: LedgerEntry) -> EntryDetail:
+        """What is worked out of an entry when one looks at it. Raises: EngineError."""
+        return self._workspace.entry_detail(entry)
 
     def check_argv(self, waivers: Mapping[str, str]) -> list[str]:
         """The command whose process prints the verdicts. Raises: EngineError."""

@@ -295,8 +295,14 @@ def ledger_command(ctx: click.Context, as_json: bool, as_csv: bool) -> None:
 @main.command("report")
 @click.pass_context
 def report_command(ctx: click.Context) -> None:
-    """Rewrite the generated part of TRAINING.md."""
-    click.echo(f"Wrote the generated part of {_workspace(ctx).report()}")
+    """Rewrite the generated part of TRAINING.md; where that cannot be, print what it would have been."""
+    workspace = _workspace(ctx)
+    text = workspace.report_text()
+    try:
+        click.echo(f"Wrote the generated part of {workspace.report()}")
+    except EngineError:
+        click.echo(text)
+        raise
 
 
 @main.command("generate")

@@ -143,6 +143,13 @@ def hours(value: float | None) -> str:
     return UNKNOWN if value is None else duration(value * 3600)
 
 
+def span(value: float | None, low: float | None, high: float | None) -> str:
+    """Hours with their range: `52 h 10 min (43 h 0 min to 2 d 17 h)`; without one, the hours alone."""
+    if low is None or high is None or value is None or high - low < 0.02 * value:
+        return hours(value)
+    return f"{hours(value)} ({hours(low)} to {hours(high)})"
+
+
 def clock(at: float | None, now: float) -> str:
     """A local time: `19:42` within a day of `now`, `Thu 19:42` within six, else `03 Dec 19:42`."""
     if at is None:
@@ -172,6 +179,13 @@ def money(amount: float | None, currency: str) -> str:
     if abs(amount) < 0.0001:
         return f"<0.0001 {currency}"
     return f"{amount:.4f} {currency}"
+
+
+def price(amount: float | None, currency: str) -> str:
+    """A price of a unit in three figures: `0.17 USD`, `1,240 USD`."""
+    if amount is None:
+        return UNKNOWN
+    return f"{amount:,.0f} {currency}" if amount >= 999.5 else f"{amount:.3g} {currency}"
 
 
 def energy(joules: float | None) -> str:

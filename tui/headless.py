@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from engine.errors import ExitCode
-from engine.records import Check, EventRow, LedgerEntry, ProgressRow, RunState, RunSummary, Status
+from engine.records import Check, CloudQuote, EventRow, LedgerEntry, ProgressRow, RunState, RunSummary, Status
 from tui import format as show
+from tui.plan_text import break_even_line, by_kind, hours_range, move_lines
 
 if TYPE_CHECKING:
     from engine import Workspace
@@ -129,6 +130,9 @@ def print_ledger(entries: Sequence[LedgerEntry]) -> None:
             f"machine {show.energy(entry.machine_energy_j)} ({entry.energy_source or 'unknown'})  "
             f"{show.money(entry.cost, entry.currency)}"
         )
+    for entry in entries:
+        if line := _predicted_line(entry):
+            click.echo(line)
     for currency in sorted({entry.currency for entry in entries}):
         costs = [entry.cost for entry in entries if entry.currency == currency]
         known = [cost for cost in costs if cost is not None]
@@ -136,26 +140,61 @@ def print_ledger(entries: Sequence[LedgerEntry]) -> None:
         click.echo(f"total {at_least}{show.money(sum(known), currency)}")
 
 
+def _predicted_line(entry: LedgerEntry) -> str:
+    """What the plan said of a run, beside what came; empty where it said nothing."""
+    if entry.predicted_memory_bytes is None:
+        return ""
+    return (
+        f"{entry.run_id}  predicted/actual: memory {show.size(entry.predicted_memory_bytes)}/"
+        f"{show.size(entry.memory_bytes)}, time {show.hours(entry.predicted_hours)}/"
+        f"{show.duration(entry.elapsed_s)}, machine {show.kwh(entry.predicted_machine_kwh)}/"
+        f"{show.energy(entry.machine_energy_j)}, cost {show.money(entry.predicted_cost, entry.currency)}/"
+        f"{show.money(entry.cost, entry.currency)}"
+    )
+
+
 def print_estimate(estimate: Estimate) -> None:
-    """What a run would need, a line a resource, and the cloud beside it."""
+    """What a run would need, a line a resource, with what each figure rests on; the cloud beside it."""
     memory, time_, energy, cost = estimate.memory, estimate.time, estimate.energy, estimate.cost
+    storage = estimate.storage
     fits = {True: "fits", False: "does NOT fit", None: "unknown whether it fits"}[memory.fits]
     click.echo(f"model    {show.count(estimate.model.parameters)} parameters")
     click.echo(
         f"memory   {show.size(memory.total_bytes)} of {show.size(memory.budget_bytes)} on "
         f"{show.clean(memory.device)}: {fits}; micro-batch {memory.micro_batch}"
     )
-    hours = None if time_.hours is None else time_.hours * 3600
+    parts = ", ".join(f"{name} {show.size(num_bytes)}" for name, num_bytes in memory.parts.items())
+    click.echo(f"         {parts}; {show.size(memory.free_bytes)} free now")
+    click.echo(f"time     {hours_range(estimate)} for {show.count(time_.tokens)} tokens")
+    click.echo(f"         {show.clean(time_.basis)}")
     click.echo(
-        f"time     {show.duration(hours)} for {show.count(time_.tokens)} tokens ({show.clean(time_.basis)})"
+        f"energy   machine {show.kwh(energy.kwh)} ({show.kwh(energy.kwh_low)} to {show.kwh(energy.kwh_high)}), "
+        f"GPU {show.kwh(energy.gpu_kwh)}"
     )
-    kwh_j = None if energy.kwh is None else energy.kwh * 3.6e6
-    click.echo(f"energy   {show.energy(kwh_j)} for the whole machine ({show.clean(energy.basis)})")
-    click.echo(f"cost     {show.money(cost.local, cost.currency)}")
-    for quote in estimate.cloud:
-        quote_hours = None if quote.hours is None else quote.hours * 3600
-        click.echo(
-            f"cloud    {show.clean(quote.provider)} {show.clean(quote.gpu)} {quote.kind}: "
-            f"{show.money(quote.usd, 'USD')}, {show.duration(quote_hours)} at {quote.usd_per_hour:g} USD/h "
-            f"as of {quote.as_of}"
-        )
+    click.echo(f"         {show.clean(energy.basis)}")
+    click.echo(
+        f"storage  {show.size(storage.end_bytes)} at the end, {show.size(storage.total_bytes)} at its peak; "
+        f"a month of it in the cloud {show.money(storage.usd_per_month, 'USD')} ({show.clean(storage.basis)})"
+    )
+    click.echo(
+        f"cost     {show.money(cost.local, cost.currency)} ({show.money(cost.local_low, cost.currency)} to "
+        f"{show.money(cost.local_high, cost.currency)}), of it the GPU {show.money(cost.gpu, cost.currency)}"
+    )
+    click.echo(f"         {show.clean(cost.tariff)}")
+    for quote in by_kind(estimate.cloud):
+        click.echo(f"cloud    {quote_line(quote)}")
+    for even in estimate.break_even:
+        click.echo(f"         {show.clean(break_even_line(even))}")
+    if estimate.move is not None:
+        for line in move_lines(estimate.move):
+            click.echo(f"move     {show.clean(line)}")
+
+
+def quote_line(quote: CloudQuote) -> str:
+    """One offer: its price, its hours, and what both rest on."""
+    quoted = "" if quote.is_for_this_run else ", as quoted, not for this run"
+    return (
+        f"{show.clean(quote.provider)} {show.clean(quote.gpu)} {quote.kind}: {show.money(quote.usd, 'USD')}, "
+        f"{show.span(quote.hours, quote.hours_low, quote.hours_high)} at {quote.usd_per_hour:g} USD/h "
+        f"as of {show.clean(quote.as_of)}{quoted} ({show.clean(quote.basis)}; {show.clean(quote.source)})"
+    )

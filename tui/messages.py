@@ -7,10 +7,15 @@ marks on every message; the records that a message carries are frozen.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from textual.message import Message
 
 from engine.records import Check, LedgerEntry, RunSnapshot, RunSummary
+
+if TYPE_CHECKING:
+    from engine.bill import EntryDetail
+    from engine.estimate import Estimate
 
 
 @dataclass(eq=False)
@@ -54,6 +59,29 @@ class LedgerArrived(Message):
     """The ledger was read."""
 
     entries: tuple[LedgerEntry, ...]
+
+
+@dataclass(eq=False)
+class EntryDetailArrived(Message):
+    """What the selected entry keeps on the disk and had cost elsewhere was worked out."""
+
+    run_id: str
+    detail: EntryDetail
+
+
+@dataclass(eq=False)
+class EstimateArrived(Message):
+    """The plan was worked out."""
+
+    estimate: Estimate
+
+
+@dataclass(eq=False)
+class EstimateFailed(Message):
+    """The plan could not be worked out."""
+
+    title: str
+    remedy: str
 
 
 @dataclass(eq=False)

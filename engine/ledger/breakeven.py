@@ -13,6 +13,7 @@ from engine.ledger.tariff import J_PER_KWH
 from engine.records import CloudQuote, CostView, Status
 from engine.settings import CloudSettings
 
+_ORDER = ("yours", "quoted", "on-demand", "spot", "marketplace")
 _MOVING = "the way there (its upload, its set-up) is not counted; what is spent is left out"
 
 
@@ -46,7 +47,7 @@ def _representative(quotes: Sequence[CloudQuote]) -> list[CloudQuote]:
         if quote.kind == "yours" or quote.kind not in seen:
             chosen.append(quote)
             seen.add(quote.kind)
-    return chosen
+    return sorted(chosen, key=lambda quote: _ORDER.index(quote.kind) if quote.kind in _ORDER else len(_ORDER))
 
 
 def _break_even(

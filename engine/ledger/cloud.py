@@ -71,7 +71,13 @@ def quotes(
     is not the course's own run, the course's example stands at the end as it was quoted, beside its scaled row.
     Raises: StoreError where the table that ships is broken.
     """
-    flop = run_flop(plan) * left_frac
+    return quotes_for(run_flop(plan) * left_frac, offers, share=share, left_frac=left_frac)
+
+
+def quotes_for(
+    flop: float, offers: Sequence[CloudOffer] = (), *, share: float | None = None, left_frac: float = 1.0
+) -> list[CloudQuote]:
+    """`quotes` for that many FLOP. Raises: StoreError as `quotes`."""
     table = [_quote(price, flop, share) for price in prices.load()]
     table.sort(key=lambda quote: (quote.usd is None, quote.usd or 0.0))
     own = [_own_quote(offer, flop, share, left_frac) for offer in offers]

@@ -42,7 +42,7 @@ from engine.runs.view import read_snapshot, read_status, read_summary
 from engine.settings import Settings
 
 if TYPE_CHECKING:
-    from engine.bill import Move, StorageBook
+    from engine.bill import EntryDetail, Move, StorageBook
     from engine.estimate import Estimate
 
 START_PATIENCE_S = 60.0
@@ -340,6 +340,33 @@ class Workspace:
     def verify_ledger(self) -> int:
         """Check every entry of the ledger; how many there are. Raises: StoreError naming the first bad one."""
         return LedgerBook(self.folder).verify()
+
+    def entry_detail(self, entry: LedgerEntry) -> EntryDetail:
+        """What a run of the ledger keeps on the disk, and what it had cost in the cloud. Raises: EngineError."""
+        from engine.bill import EntryDetail
+        from engine.ledger.breakeven import break_evens, per_usd
+        from engine.ledger.cloud import entry_flop, quotes_for
+
+        cloud = self.settings().cloud
+        # An offer's own hours are for a whole run of the settings, which this one need not be.
+        offers = [msgspec.structs.replace(offer, hours=None) for offer in cloud.offers]
+        is_there = any(folder.id == entry.run_id for folder in folders.all_runs(self.folder))
+        try:
+            storage = self.storage(entry.run_id) if is_there else None
+        except EngineError:
+            storage = None
+        kwh = None if entry.machine_energy_j is None else entry.machine_energy_j / 3.6e6
+        return EntryDetail(
+            storage=storage,
+            break_even=break_evens(
+                quotes_for(entry_flop(entry), offers),
+                local=entry.cost,
+                kwh=kwh,
+                hours=entry.elapsed_s / 3600,
+                currency=entry.currency,
+                rate=per_usd(cloud, entry.currency),
+            ),
+        )
 
     def storage(self, run_id: str) -> StorageBook:
         """What a run keeps on the disk, and what of it could go. Raises: EngineError."""

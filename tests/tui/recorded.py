@@ -12,9 +12,14 @@ from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
+from engine.bill import CheckpointSize, DayLine, EntryDetail, StorageBook
 from engine.errors import EngineError
+from engine.estimate import Estimate, estimate
+from engine.ledger.breakeven import break_evens, move_of
+from engine.ledger.cloud import entry_flop, quotes_for, run_flop
 from engine.records import (
     Bucket,
     Check,
@@ -35,6 +40,7 @@ from engine.records import (
     Status,
     TextSampleRow,
 )
+from engine.settings import CloudOffer, CloudSettings, Settings
 from engine.shape import PRESETS
 
 NOW = time.time()
@@ -364,8 +370,82 @@ def entry(run_id: str, ago_s: float, **changes: Any) -> LedgerEntry:
         cpu_celsius_max=83.0,
         machine_watts_mean=62.0,
         waivers="{}",
+        training_tokens_per_s=5_240.0,
+        tokens_total=2_002_944,
+        memory_bytes=734 * 2**20,
+        predicted_memory_bytes=812 * 2**20,
+        predicted_hours=0.09,
+        predicted_machine_kwh=0.0061,
+        predicted_cost=0.00104,
+        predicted_basis="formula: 6 cores of 15 to 45 GFLOP/s each (AVX2); not measured on this machine",
+        corpus_bytes=12_900_000,
+        shards_bytes=7_800_000,
+        checkpoints_bytes=108_000_000,
+        model_bytes=16_000_000,
+        database_bytes=200_000,
+        days=days(ago_s),
     )
     return replace(base, **changes)
+
+
+def days(ago_s: float, costs: tuple[float, ...] = (0.0004, 0.00078)) -> str:
+    """The days of a run that ended so long ago, the last of `costs` on its last day."""
+    first = NOW - ago_s - 86_400 * (len(costs) - 1)
+    lines = [
+        DayLine(
+            run_id="x",
+            day=time.strftime("%Y-%m-%d", time.gmtime(first + 86_400 * n)),
+            hours=1.0,
+            cost=cost,
+        )
+        for n, cost in enumerate(costs)
+    ]
+    return msgspec.json.encode(lines).decode()
+
+
+def estimated(device: Device = GPU, move: bool = False) -> Estimate:
+    """A plan as the engine makes it on a machine without a ledger; with `move`, while a run is going."""
+    settings = Settings(
+        cloud=CloudSettings(offers=[CloudOffer(name="a friend", gpu="NVIDIA T4", usd_per_hour=0.1)])
+    )
+    found = estimate(settings, device, Path("/nonexistent"), corpus_tokens=1_000_000_000, now=1_790_000_000.0)
+    if not move:
+        return found
+    shot = snapshot(device=device)
+    quotes = quotes_for(run_flop(shot.plan) * 0.58, settings.cloud.offers, left_frac=0.58)
+    return replace(found, move=move_of(shot.status, shot.cost, quotes, settings.cloud))
+
+
+def detailed(known: LedgerEntry) -> EntryDetail:
+    """What is worked out of an entry; the sizes are made up."""
+    storage = StorageBook(
+        corpus_bytes=12_900_000,
+        shards_bytes=7_800_000,
+        checkpoints=(
+            CheckpointSize(name="step-400", num_bytes=54_000_000),
+            CheckpointSize(name="step-489", num_bytes=54_000_000),
+        ),
+        model_bytes=16_000_000,
+        database_bytes=200_000,
+        other_bytes=600_000,
+        forecast_bytes=124_800_000,
+        peak_bytes=None,
+        retention_bytes=108_000_000,
+        retention_basis="every checkpoint: the finished model stands",
+        cloud_usd_per_month=None,
+        cloud_basis="unknown: set cloud.usd_per_gib_month",
+    )
+    return EntryDetail(
+        storage=storage,
+        break_even=break_evens(
+            quotes_for(entry_flop(known)),
+            local=known.cost,
+            kwh=None if known.machine_energy_j is None else known.machine_energy_j / 3.6e6,
+            hours=known.elapsed_s / 3600,
+            currency=known.currency,
+            rate=1.0 if known.currency == "USD" else None,
+        ),
+    )
 
 
 def checks(blocking: bool = True) -> list[Check]:
@@ -445,6 +525,8 @@ class RecordedBridge:
         self.started: list[dict[str, str]] = []
         self.num_snapshots = 0
         self.failure: EngineError | None = None
+        self.plan = estimated()
+        self.details = {known.run_id: detailed(known) for known in entries}
 
     def has_settings(self) -> bool:
         return self.is_workspace
@@ -478,6 +560,14 @@ class RecordedBridge:
 
     def ledger(self) -> tuple[LedgerEntry, ...]:
         return self.entries
+
+    def estimate(self) -> Estimate:
+        if self.failure:
+            raise self.failure
+        return self.plan
+
+    def entry_detail(self, entry: LedgerEntry) -> EntryDetail:
+        return self.details.get(entry.run_id, EntryDetail(storage=None, break_even=()))
 
     async def checks(self, waivers: Mapping[str, str]) -> AsyncGenerator[Check, None]:
         for check in self.verdicts:

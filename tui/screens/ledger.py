@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import ClassVar
 
+import msgspec
 from textual import getters, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
 from textual.content import Content
 from textual.widgets import DataTable, Static
 
+from engine.bill import DayLine, EntryDetail
 from engine.errors import EngineError
 from engine.records import LedgerEntry
 from tui import format as fmt
 from tui.bridge import in_thread
-from tui.messages import CallFailed, LedgerArrived
+from tui.messages import CallFailed, EntryDetailArrived, LedgerArrived
 from tui.screens.room import RoomScreen
-from tui.widgets.facts_panel import Fact, FactsPanel
-from tui.widgets.lines import MUTED, STRONG, TEXT
+from tui.widgets.ledger_panels import BooksPanel, CloudBarsPanel, DaysPanel, PredictedPanel
 from tui.widgets.panel import Panel
 from tui.widgets.record_table import Column, RecordTable
 
@@ -27,14 +30,38 @@ COLUMNS: tuple[Column[LedgerEntry], ...] = (
     Column("Run", lambda entry: fmt.clean(entry.run_id)),
     Column("State", lambda entry: fmt.clean(entry.state)),
     Column(
-        "Model", lambda entry: f"{fmt.clean(entry.preset)} {fmt.count(entry.parameters)}", is_for_wide=True
+        "Model",
+        lambda entry: f"{fmt.clean(entry.preset)} {fmt.count(entry.parameters)}",
+        is_for_wide=True,
+        sort=lambda entry: entry.parameters,
     ),
-    Column("Tokens", lambda entry: fmt.count(entry.tokens), is_number=True),
-    Column("Took", lambda entry: fmt.duration(entry.elapsed_s), is_number=True),
-    Column("GPU", lambda entry: fmt.energy(entry.gpu_energy_j), is_number=True, is_for_wide=True),
-    Column("Machine", lambda entry: fmt.energy(entry.machine_energy_j), is_number=True),
+    Column("Tokens", lambda entry: fmt.count(entry.tokens), is_number=True, sort=lambda entry: entry.tokens),
+    Column(
+        "Took",
+        lambda entry: fmt.duration(entry.elapsed_s),
+        is_number=True,
+        sort=lambda entry: entry.elapsed_s,
+    ),
+    Column(
+        "GPU",
+        lambda entry: fmt.energy(entry.gpu_energy_j),
+        is_number=True,
+        is_for_wide=True,
+        sort=lambda entry: entry.gpu_energy_j,
+    ),
+    Column(
+        "Machine",
+        lambda entry: fmt.energy(entry.machine_energy_j),
+        is_number=True,
+        sort=lambda entry: entry.machine_energy_j,
+    ),
     Column("Source", lambda entry: fmt.clean(entry.energy_source or fmt.UNKNOWN), is_for_wide=True),
-    Column("Cost", lambda entry: fmt.money(entry.cost, entry.currency), is_number=True),
+    Column(
+        "Cost",
+        lambda entry: fmt.money(entry.cost, entry.currency),
+        is_number=True,
+        sort=lambda entry: entry.cost,
+    ),
 )
 
 
@@ -46,16 +73,21 @@ class LedgerScreen(RoomScreen):
     AUTO_FOCUS = "RecordTable"
     HELP_TEXT = """
 What every run cost: tokens, hours, energy, money. An entry stays when the run's folder is gone.
-A total says "at least" where a part of it is unknown.
+A total says "at least" where a part of it is unknown. Below: the three books of the selected run, what its plan
+said beside what came, the same work in the cloud, and what each day has cost.
 
   r        read the ledger again
+  s        sort by the next column, S the other way; or click a heading
   j k ↑ ↓  select an entry; more on it stands below
 """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "read_ledger", "Read again", id="ledger.read"),
     ]
     table = getters.query_one("#table", RecordTable)
-    about = getters.query_one("#about", FactsPanel)
+    books = getters.query_one("#books", BooksPanel)
+    predicted = getters.query_one("#predicted", PredictedPanel)
+    cloud = getters.query_one("#cloud", CloudBarsPanel)
+    days = getters.query_one("#days", DaysPanel)
     totals = getters.query_one("#totals", Static)
 
     def compose_room(self) -> ComposeResult:
@@ -65,14 +97,18 @@ A total says "at least" where a part of it is unknown.
         yield Static(
             Content("No run has been booked yet: the first entry is made when a run begins."), id="nothing"
         )
-        yield FactsPanel(
-            "Selected entry", id="about", column_width=36, help_text="More on the entry under the cursor."
-        )
+        yield BooksPanel(id="books")
+        with Horizontal(id="lower"):
+            yield PredictedPanel(id="predicted")
+            yield CloudBarsPanel(id="cloud")
+            yield DaysPanel(id="days")
 
     def on_mount(self) -> None:
         """Follow the states of the runs: a run that ends makes an entry."""
         super().on_mount()
         self._states: tuple[tuple[str, str], ...] | None = None
+        self._details: dict[str, tuple[LedgerEntry, EntryDetail]] = {}
+        self._entries: list[LedgerEntry] = []
         self.watch(self.app, "runs", self._read_on_change)
 
     def on_screen_resume(self) -> None:
@@ -96,6 +132,7 @@ A total says "at least" where a part of it is unknown.
     @on(LedgerArrived)
     def _show(self, message: LedgerArrived) -> None:
         entries = sorted(message.entries, key=lambda entry: entry.started_at, reverse=True)
+        self._entries = entries
         self.set_class(not entries, "-empty")
         self.table.show({entry.run_id: entry for entry in entries})
         self.totals.update(Content(totals_text(entries)))
@@ -104,11 +141,33 @@ A total says "at least" where a part of it is unknown.
     @on(DataTable.RowHighlighted)
     def _show_selected(self) -> None:
         entry = self.table.selected
-        self.about.show(_facts(entry) if entry else [("No entry yet.", "A run makes one.", MUTED)])
+        known, detail = self._details.get(entry.run_id, (None, None)) if entry else (None, None)
+        if entry is not None and known != entry:
+            self._read_detail(entry)
+        self.books.show(entry, detail)
+        self.cloud.show(entry, detail)
+        self.predicted.show(entry)
+        currency = entry.currency if entry else ""
+        self.days.show(days_of(self._entries, currency), currency)
+
+    @work(exclusive=True, group="ledger-detail", exit_on_error=False)
+    async def _read_detail(self, entry: LedgerEntry) -> None:
+        """Work out what the entry alone does not say; what cannot be had stays unknown."""
+        with contextlib.suppress(EngineError, OSError):
+            detail = await in_thread(self.room_app.bridge.entry_detail, entry)
+            self._details[entry.run_id] = (entry, detail)
+            self.post_message(EntryDetailArrived(entry.run_id, detail))
+
+    @on(EntryDetailArrived)
+    def _show_detail(self, message: EntryDetailArrived) -> None:
+        entry = self.table.selected
+        if entry is not None and entry.run_id == message.run_id:
+            self.books.show(entry, message.detail)
+            self.cloud.show(entry, message.detail)
 
     def panel_to_maximise(self) -> Panel | None:
-        """The facts of the selected entry."""
-        return super().panel_to_maximise() or self.about
+        """The books of the selected entry, unless another panel has the focus."""
+        return super().panel_to_maximise() or self.books
 
 
 def totals_text(entries: Sequence[LedgerEntry]) -> str:
@@ -134,29 +193,11 @@ def at_least(amounts: list[float | None], write: Callable[[float | None], str]) 
     return text if len(known) == len(amounts) or not known else f"at least {text}"
 
 
-def _facts(entry: LedgerEntry) -> list[Fact]:
-    co2 = fmt.UNKNOWN if entry.grams_co2 is None else f"{entry.grams_co2:.0f} g"
-    return [
-        ("ended", f"{fmt.date(entry.at)} {fmt.clean(entry.state)}", STRONG),
-        ("began", fmt.date(entry.started_at), TEXT),
-        ("device", fmt.clean(entry.device), TEXT),
-        ("corpus", fmt.clean(entry.corpus), TEXT),
-        ("validation", fmt.number(entry.val_loss, 3), TEXT),
-        ("bits a byte", fmt.number(entry.val_bits_per_byte, 3), TEXT),
-        ("GPU energy", fmt.energy(entry.gpu_energy_j), TEXT),
-        ("machine", f"{fmt.energy(entry.machine_energy_j)} {fmt.clean(entry.energy_source or '')}", TEXT),
-        ("price", f"{entry.price_per_kwh:g} {entry.currency} a kWh", TEXT),
-        ("cost", fmt.money(entry.cost, entry.currency), STRONG),
-        ("storage", fmt.size(entry.storage_bytes), TEXT),
-        ("CO2", co2, TEXT),
-        (
-            "GPU at most",
-            f"{fmt.whole(entry.gpu_celsius_max, '°C')}, {fmt.whole(entry.gpu_watts_max, 'W')}",
-            TEXT,
-        ),
-        ("CPU at most", fmt.whole(entry.cpu_celsius_max, "°C"), TEXT),
-        ("mean power", fmt.whole(entry.machine_watts_mean, "W"), TEXT),
-        ("restarts", str(entry.restarts), TEXT),
-        ("not counted", fmt.duration(entry.gap_s), TEXT),
-        ("waived", fmt.clean(entry.waivers) if entry.waivers not in ("", "{}") else "nothing", TEXT),
-    ]
+def days_of(entries: Sequence[LedgerEntry], currency: str) -> list[DayLine]:
+    """The days of every run that was paid in a currency; none of an entry whose days cannot be read."""
+    found: list[DayLine] = []
+    for entry in entries:
+        if entry.currency == currency:
+            with contextlib.suppress(msgspec.MsgspecError, UnicodeError):
+                found += msgspec.json.decode(entry.days, type=list[DayLine])
+    return found

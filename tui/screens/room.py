@@ -1,4 +1,4 @@
-"""The ground of the four screens: header, footer, help, and the key that maximises a panel."""
+"""The ground of the screens: header, footer, help, and the key that maximises a panel."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 KEYS_EVERYWHERE = """\
 Everywhere
-  1 2 3 4    Preflight, Run, Ledger, Runs
+  1 2 3 4 5  Preflight, Run, Ledger, Runs, Plan
   tab        the next panel
   z          the panel with the focus on the whole screen, and back
   ctrl+p     every command by its name

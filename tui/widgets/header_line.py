@@ -11,7 +11,13 @@ from tui import format as fmt
 from tui.verbs import live_run, state_sign
 from tui.widgets.lines import FAINT, MUTED, STRONG, Line, Lines, length, ruled
 
-TABS = (("preflight", "1 Preflight"), ("run", "2 Run"), ("ledger", "3 Ledger"), ("runs", "4 Runs"))
+TABS = (
+    ("preflight", "1 Preflight"),
+    ("run", "2 Run"),
+    ("ledger", "3 Ledger"),
+    ("runs", "4 Runs"),
+    ("plan", "5 Plan"),
+)
 CURRENT = "header-line--current"
 
 

@@ -26,14 +26,18 @@ class Column(Generic[Record]):
     """Text that is safe to show: outside text cleaned."""
     is_number: bool = False
     is_for_wide: bool = False
+    sort: Callable[[Record], float | str | None] | None = None
+    """What its rows are sorted by, None (the value) last; without it, by the cell's text."""
 
 
 class RecordTable(DataTable[Text], Generic[Record]):
-    """Records by their keys, in the order given."""
+    """Records by their keys, in the order given until another one is asked for."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("j", "cursor_down", "Down", show=False, id="table.down"),
         Binding("k", "cursor_up", "Up", show=False, id="table.up"),
+        Binding("s", "sort_next", "Sort", tooltip="By the next column", id="table.sort"),
+        Binding("S", "sort_other_way", "Turn", show=False, tooltip="The other way round", id="table.turn"),
     ]
 
     def __init__(self, columns: tuple[Column[Record], ...], *, id: str | None = None) -> None:
@@ -42,6 +46,9 @@ class RecordTable(DataTable[Text], Generic[Record]):
         self._shown_columns: tuple[Column[Record], ...] = ()
         self._records: dict[str, Record] = {}
         self._cells: dict[str, list[str]] = {}
+        self._given: dict[str, Record] = {}
+        self._sorted_by: Column[Record] | None = None
+        self._is_falling = False
 
     @property
     def selected(self) -> Record | None:
@@ -51,7 +58,8 @@ class RecordTable(DataTable[Text], Generic[Record]):
 
     def show(self, records: Mapping[str, Record]) -> None:
         """Show other records; the cursor stays on its record."""
-        self._records = dict(records)
+        self._given = dict(records)
+        self._records = self._in_order(self._given)
         if not self._shown_columns:
             return
         cells = {
@@ -68,6 +76,45 @@ class RecordTable(DataTable[Text], Generic[Record]):
                         key, str(index), self._text(index, new), update_width=len(new) > len(old)
                     )
         self._cells = cells
+
+    def _in_order(self, records: dict[str, Record]) -> dict[str, Record]:
+        """Sorted as asked for; what is unknown stands last whichever way."""
+        column = self._sorted_by
+        if column is None:
+            return records
+        write = column.sort or column.cell
+        known = {key: value for key, record in records.items() if (value := write(record)) is not None}
+        keys = sorted(known, key=lambda key: known[key], reverse=self._is_falling)
+        keys += [key for key in records if key not in known]
+        return {key: records[key] for key in keys}
+
+    def action_sort_next(self) -> None:
+        """Sort by the next column; after the last in the order given again."""
+        columns: list[Column[Record] | None] = [*self._shown_columns, None]
+        at = columns.index(self._sorted_by) if self._sorted_by in columns else len(columns) - 1
+        self.sort_by(columns[(at + 1) % len(columns)])
+
+    def action_sort_other_way(self) -> None:
+        """Turn the order round."""
+        self.sort_by(self._sorted_by, not self._is_falling)
+
+    def on_data_table_header_selected(self, event: DataTable.HeaderSelected) -> None:
+        """Sort by the column that was clicked; a second click turns it round."""
+        column = self._shown_columns[event.column_index]
+        self.sort_by(column, column is self._sorted_by and not self._is_falling)
+
+    def sort_by(self, column: Column[Record] | None, is_falling: bool = False) -> None:
+        """Sort by a column, None: in the order given; the cursor stays on its record."""
+        self._sorted_by, self._is_falling = column, is_falling and column is not None
+        selected = self._key_at(self.cursor_row)
+        self._build_columns(self._shown_columns)
+        keys = list(self._records)
+        if selected in keys:
+            self.move_cursor(row=keys.index(selected), animate=False)
+
+    def _key_at(self, row: int) -> str | None:
+        keys = list(self._records)
+        return keys[row] if 0 <= row < len(keys) else None
 
     def _fill(self, cells: dict[str, list[str]]) -> None:
         old_keys, row = list(self._cells), self.cursor_row
@@ -87,10 +134,14 @@ class RecordTable(DataTable[Text], Generic[Record]):
         columns = tuple(c for c in self._all_columns if event.size.width >= WIDE_FROM or not c.is_for_wide)
         if columns == self._shown_columns:
             return
+        self._build_columns(columns)
+
+    def _build_columns(self, columns: tuple[Column[Record], ...]) -> None:
+        """Make the table anew with these columns."""
         self.clear(columns=True)
         self._shown_columns, self._cells = columns, {}
         for index, column in enumerate(columns):
-            self.add_column(
-                Text(column.label, justify="right" if column.is_number else "left"), key=str(index)
-            )
-        self.show(self._records)
+            mark = (" ▼" if self._is_falling else " ▲") if column is self._sorted_by else ""
+            label = Text(f"{column.label}{mark}", justify="right" if column.is_number else "left")
+            self.add_column(label, key=str(index))
+        self.show(self._given)

@@ -1,0 +1,141 @@
+"""The plan screen: before anything runs, whether it fits, how long it takes, what it costs, and whether the cloud is
+the better deal.
+
+The figures come from the engine in a thread; nothing is worked out here.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual import getters, on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.content import Content
+from textual.widgets import DataTable, Static
+
+from engine.errors import EngineError
+from engine.records import CloudQuote
+from tui import format as fmt
+from tui.bridge import in_thread
+from tui.messages import EstimateArrived, EstimateFailed
+from tui.plan_text import by_kind
+from tui.screens.room import RoomScreen
+from tui.widgets.panel import Panel
+from tui.widgets.plan_panels import BreakEvenPanel, ForecastPanel, MemoryPanel
+from tui.widgets.record_table import Column, RecordTable
+
+COLUMNS: tuple[Column[CloudQuote], ...] = (
+    Column("Offer", lambda quote: fmt.clean(quote.provider)),
+    Column("GPU", lambda quote: fmt.clean(quote.gpu).replace("NVIDIA ", "").replace("GeForce ", "")),
+    Column("Kind", lambda quote: fmt.clean(quote.kind)),
+    Column(
+        "USD", lambda quote: fmt.money(quote.usd, "").strip(), is_number=True, sort=lambda quote: quote.usd
+    ),
+    Column("Time", lambda quote: fmt.hours(quote.hours), is_number=True, sort=lambda quote: quote.hours),
+    Column(
+        "From",
+        lambda quote: fmt.hours(quote.hours_low),
+        is_number=True,
+        is_for_wide=True,
+        sort=lambda quote: quote.hours_low,
+    ),
+    Column(
+        "To",
+        lambda quote: fmt.hours(quote.hours_high),
+        is_number=True,
+        is_for_wide=True,
+        sort=lambda quote: quote.hours_high,
+    ),
+    Column(
+        "USD/h",
+        lambda quote: f"{quote.usd_per_hour:.2f}",
+        is_number=True,
+        sort=lambda quote: quote.usd_per_hour,
+    ),
+    Column("As of", lambda quote: "now" if quote.kind == "yours" else fmt.clean(quote.as_of)),
+)
+
+
+class PlanScreen(RoomScreen):
+    """Asks for the plan when it is shown, and again with r."""
+
+    MODE = "plan"
+    CSS_PATH = "plan.tcss"
+    AUTO_FOCUS = "RecordTable"
+    HELP_TEXT = """
+What a run of these settings would take, before it runs, and what it would cost elsewhere.
+Hours are measured by a rehearsal or an earlier run on this machine, else by formula: it says which.
+The table: your own offers, the course's example, then by how they are sold.
+
+  r        work it out again
+  s        sort the offers by the next column, S the other way
+  j k ↑ ↓  select an offer; what it rests on stands below the table
+"""
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("r", "read_plan", "Again", tooltip="Work it out again", id="plan.read"),
+    ]
+    table = getters.query_one("#offers", RecordTable)
+    memory = getters.query_one("#memory", MemoryPanel)
+    forecast = getters.query_one("#forecast", ForecastPanel)
+    even = getters.query_one("#even", BreakEvenPanel)
+    basis = getters.query_one("#basis", Static)
+
+    def compose_room(self) -> ComposeResult:
+        """Memory and what it takes, the offers, and where local and cloud swap places."""
+        yield Static(Content("Working out the plan …"), id="waiting")
+        with Horizontal(id="upper"):
+            yield MemoryPanel(id="memory")
+            yield ForecastPanel(id="forecast")
+        yield RecordTable(COLUMNS, id="offers")
+        yield Static("", id="basis", markup=False)
+        yield BreakEvenPanel(id="even")
+
+    def on_mount(self) -> None:
+        """Nothing stands there until the plan is worked out."""
+        super().on_mount()
+        self.add_class("-waiting")
+
+    def on_screen_resume(self) -> None:
+        """The settings, the free memory and the run that is going may have changed."""
+        self.action_read_plan()
+
+    @work(exclusive=True, group="plan", exit_on_error=False)
+    async def action_read_plan(self) -> None:
+        """Work out the plan."""
+        try:
+            self.post_message(EstimateArrived(await in_thread(self.room_app.bridge.estimate)))
+        except (EngineError, OSError) as error:
+            title, remedy = getattr(error, "title", str(error)), getattr(error, "remedy", "")
+            self.post_message(EstimateFailed(title, remedy))
+
+    @on(EstimateArrived)
+    def _show(self, message: EstimateArrived) -> None:
+        found = message.estimate
+        self.remove_class("-waiting")
+        self.memory.show(found.memory)
+        self.forecast.show(found)
+        quotes = found.move.cloud if found.move else found.cloud
+        self.table.show({str(number): quote for number, quote in enumerate(by_kind(quotes))})
+        self.even.show(found.move.break_even if found.move else found.break_even, found.move)
+        self._show_basis()
+
+    @on(EstimateFailed)
+    def _show_failure(self, message: EstimateFailed) -> None:
+        self.add_class("-waiting")
+        text = fmt.clean(f"{message.title}\n{message.remedy}\nr tries again.".strip(), keep_newlines=True)
+        self.query_one("#waiting", Static).update(Content(text))
+
+    @on(DataTable.RowHighlighted)
+    def _show_basis(self) -> None:
+        quote = self.table.selected
+        if quote is None:
+            return
+        example = "" if quote.is_for_this_run else "As quoted, not for this run. "
+        text = f"{example}{quote.basis}. Price: {quote.source}, as of {quote.as_of}."
+        self.basis.update(Content(fmt.clean(text)))
+
+    def panel_to_maximise(self) -> Panel | None:
+        """The comparison, unless another panel has the focus."""
+        return super().panel_to_maximise() or self.even

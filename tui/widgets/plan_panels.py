@@ -1,0 +1,154 @@
+"""The plan of a run in three panels: memory by its parts, what it takes, and here against the cloud."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.bill import BreakEven, Move
+from tui import format as fmt
+from tui.plan_text import break_even_line, hours_range, move_lines
+from tui.widgets.lines import BAD, BLUE, ESTIMATE, FAINT, GOOD, MUTED, STRONG, TEXT, Line, crop, wrap
+from tui.widgets.panel import Panel
+
+if TYPE_CHECKING:
+    from engine.estimate import Estimate, MemoryEstimate
+
+_NAME_WIDTH, _SIZE_WIDTH = 12, 9
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+def bar(frac: float, width: int) -> str:
+    """A bar of at most `width` cells; what is more than nothing is seen."""
+    eighths = round(min(1.0, max(0.0, frac)) * width * 8)
+    if frac > 0:
+        eighths = max(1, eighths)
+    whole, rest = divmod(eighths, 8)
+    return "█" * whole + (_EIGHTHS[rest] if rest else "")
+
+
+class MemoryPanel(Panel):
+    """Memory by its parts, each as a bar of what is free on the device."""
+
+    HELP = "What the training will hold, part by part, against the memory that is free on its device now."
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__("Memory", id=id)
+        self._memory: MemoryEstimate | None = None
+
+    def show(self, memory: MemoryEstimate) -> None:
+        """Show another plan."""
+        self._memory = memory
+        self.redraw()
+
+    def draw(self, width: int, height: int) -> list[Line]:
+        """The verdict, the sum, then the parts, largest first where not all fit."""
+        memory = self._memory
+        if memory is None:
+            return []
+        scale = memory.free_bytes or memory.total_bytes
+        bar_width = max(4, width - _NAME_WIDTH - _SIZE_WIDTH - 2)
+        word, style = {True: ("✓ fits", GOOD), False: ("✗ does not fit", BAD), None: ("? unknown", ESTIMATE)}[
+            memory.fits
+        ]
+        free = "free memory unknown" if memory.free_bytes is None else f"{fmt.size(memory.free_bytes)} free"
+        lines: list[Line] = [
+            [(word, style), (f"  {free}, micro-batch {memory.micro_batch}", MUTED)],
+            _bar_line("in all", memory.total_bytes, scale, bar_width, STRONG),
+        ]
+        parts = sorted(memory.parts.items(), key=lambda part: -part[1])
+        lines += [_bar_line(name, num_bytes, scale, bar_width, BLUE) for name, num_bytes in parts]
+        if len(lines) < height:
+            budget = fmt.size(memory.budget_bytes)
+            lines.append([("allowed".ljust(_NAME_WIDTH), MUTED), (budget.rjust(_SIZE_WIDTH), TEXT)])
+        if len(lines) < height:
+            lines.append([("on ", MUTED), (fmt.clean(memory.device), TEXT)])
+        return [crop(line, width) for line in lines]
+
+
+def _bar_line(name: str, num_bytes: int, scale: int, width: int, style: str) -> Line:
+    shown = bar(num_bytes / scale if scale else 0.0, width)
+    return [
+        (name.ljust(_NAME_WIDTH), MUTED),
+        (fmt.size(num_bytes).rjust(_SIZE_WIDTH), TEXT),
+        ("  ", TEXT),
+        (shown, style),
+    ]
+
+
+class ForecastPanel(Panel):
+    """Hours, energy, money and disk, each with what it rests on."""
+
+    HELP = "What the run takes: its hours as a range, kilowatt-hours, money and disk, each with its basis."
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__("What it takes", id=id)
+        self._estimate: Estimate | None = None
+
+    def show(self, estimate: Estimate) -> None:
+        """Show another plan."""
+        self._estimate = estimate
+        self.redraw()
+
+    def draw(self, width: int, height: int) -> list[Line]:
+        """The figures first, then their bases as far as the height goes."""
+        found = self._estimate
+        if found is None:
+            return []
+        energy, cost, storage = found.energy, found.cost, found.storage
+        is_measured = found.time.source in ("rehearsal", "earlier run")
+        source = "measured" if is_measured else found.time.source
+        rows: list[tuple[str, str, str]] = [
+            ("time", hours_range(found), STRONG),
+            ("", f"{fmt.count(found.time.tokens)} tokens, {source}", TEXT if is_measured else ESTIMATE),
+            ("energy", f"{fmt.kwh(energy.kwh)} machine, {fmt.kwh(energy.gpu_kwh)} GPU", TEXT),
+            ("money", _money(found), STRONG),
+            ("of it", f"GPU {fmt.money(cost.gpu, cost.currency)}; {fmt.clean(cost.tariff)}", TEXT),
+            ("disk", f"{fmt.size(storage.end_bytes)}, at its peak {fmt.size(storage.total_bytes)}", TEXT),
+        ]
+        month = fmt.money(storage.usd_per_month, "USD")
+        rows.append(("", f"a month of it in the cloud {month}", TEXT))
+        lines: list[Line] = [[(label.ljust(8), MUTED), (text, style)] for label, text, style in rows]
+        for label, basis in (("time", found.time.basis), ("watts", energy.basis), ("disk", storage.basis)):
+            for index, row in enumerate(wrap(fmt.clean(basis), max(1, width - 8))):
+                lines.append([((label if index == 0 else "").ljust(8), FAINT), (row, FAINT)])
+        return [crop(line, width) for line in lines[:height]]
+
+
+def _money(found: Estimate) -> str:
+    cost = found.cost
+    shown = fmt.money(cost.local, cost.currency)
+    if cost.local_low is None or cost.local_high is None:
+        return shown
+    low, high = fmt.money(cost.local_low, cost.currency), fmt.money(cost.local_high, cost.currency)
+    return f"{shown} ({low.removesuffix(f' {cost.currency}')} to {high.removesuffix(f' {cost.currency}')})"
+
+
+class BreakEvenPanel(Panel):
+    """Where this machine and the cloud swap places; in mid-run, whether to finish here or to move."""
+
+    HELP = (
+        "Electricity here against rent there: the tariff and the hours at which both cost the same. With a run going: "
+        "what is spent stands apart, since it is gone either way; only what is left is compared."
+    )
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__("Here or in the cloud", id=id)
+        self._even: tuple[BreakEven, ...] = ()
+        self._move: Move | None = None
+
+    def show(self, even: tuple[BreakEven, ...], move: Move | None) -> None:
+        """Show another comparison; `move` is that of the run that is going."""
+        self._even, self._move = even, move
+        self.border_title = "Finish here, or move now" if move else "Here or in the cloud"
+        self.redraw()
+
+    def draw(self, width: int, height: int) -> list[Line]:
+        """What is spent and left, then an offer after the other, wrapped."""
+        texts = move_lines(self._move) if self._move else [break_even_line(even) for even in self._even]
+        if not texts:
+            texts = ["No offer has hours for this run."]
+        lines: list[Line] = []
+        for text in texts:
+            for index, row in enumerate(wrap(fmt.clean(text), max(1, width - 2))):
+                lines.append([("· " if index == 0 else "  ", MUTED), (row, TEXT)])
+        return lines[:height]
