@@ -166,12 +166,16 @@ def check_command(
 @main.command("estimate")
 @_set_option
 @_json_option
+@click.option("--rehearse", is_flag=True, help="first time a few real steps on this machine")
 @click.pass_context
-def estimate_command(ctx: click.Context, overrides: Sequence[str], as_json: bool) -> None:
+def estimate_command(ctx: click.Context, overrides: Sequence[str], as_json: bool, rehearse: bool) -> None:
     """Memory, hours, kWh and money, and the cloud beside it, before anything runs."""
     from tui.headless import print_estimate
 
-    estimate = _workspace(ctx).estimate(overrides)
+    workspace = _workspace(ctx)
+    if rehearse:
+        workspace.rehearse(overrides)
+    estimate = workspace.estimate(overrides)
     if as_json:
         _print_json(estimate)
     else:

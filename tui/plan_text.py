@@ -49,6 +49,19 @@ def break_even_line(even: BreakEven) -> str:
     )
 
 
+def break_even_short(even: BreakEven) -> str:
+    """The same in a row of a narrow screen."""
+    if even.cloud is None or even.local is None:
+        return break_even_line(even)
+    gpu = even.gpu.removeprefix("NVIDIA ").removeprefix("GeForce ")
+    cheaper = "here" if even.is_local_cheaper else "there"
+    there = fmt.money(even.cloud, even.currency).removesuffix(f" {even.currency}")
+    return (
+        f"{even.kind} {gpu}: {fmt.money(even.local, even.currency)} here, {there} there: {cheaper}; equal at "
+        f"{fmt.price(even.price_per_kwh, even.currency)}/kWh"
+    )
+
+
 def move_lines(move: Move) -> list[str]:
     """A run that is going: what is spent, apart; then finishing here against moving, one line an offer."""
     spent = (

@@ -42,8 +42,9 @@ from engine.runs.view import read_snapshot, read_status, read_summary
 from engine.settings import Settings
 
 if TYPE_CHECKING:
-    from engine.bill import EntryDetail, Move, StorageBook
+    from engine.bill import EntryDetail, StorageBook
     from engine.estimate import Estimate
+    from engine.rehearsal import Rehearsal
 
 START_PATIENCE_S = 60.0
 """How long a supervisor may take to come up and to repeat the checks."""
@@ -124,6 +125,7 @@ class Workspace:
         """
         from engine.corpus.build import inspect
         from engine.estimate import estimate
+        from engine.runs.compare import move_of_live_run
 
         settings, plan = self.plan(overrides)
         try:
@@ -131,26 +133,14 @@ class Workspace:
         except CorpusError:
             corpus_tokens = None
         found = estimate(settings, plan.device, self.folder, plan=plan, corpus_tokens=corpus_tokens)
-        return msgspec.structs.replace(found, move=self._move())
+        return msgspec.structs.replace(found, move=move_of_live_run(self.folder))
 
-    def _move(self) -> Move | None:
-        """The newest run that is going: finish it here, or move the rest; None where none is."""
-        from engine.ledger.breakeven import move_of
-        from engine.ledger.cloud import own_share, quotes
+    def rehearse(self, overrides: Sequence[str] = ()) -> Rehearsal:
+        """Time a few steps of what a run would be; the estimates that follow go by it. Raises: EngineError."""
+        from engine.runs.rehearse import rehearse
 
-        for folder in folders.all_runs(self.folder):
-            try:
-                snapshot, settings = read_snapshot(folder, 1, 1), folder.settings()
-            except EngineError:
-                continue
-            status = snapshot.status
-            if status.state.is_over or not status.tokens:
-                continue
-            left_frac = 1 - status.tokens / status.tokens_total
-            share = own_share(snapshot.plan, status.tokens_per_second)
-            found = quotes(snapshot.plan, settings.cloud.offers, share=share, left_frac=left_frac)
-            return move_of(status, snapshot.cost, found, settings.cloud)
-        return None
+        settings, plan = self.plan(overrides)
+        return rehearse(self.folder, settings, plan)
 
     def device(self, overrides: Sequence[str] = ()) -> Device:
         """What a run would train on; a process of its own asks the driver, which may hang or crash.
@@ -343,30 +333,9 @@ class Workspace:
 
     def entry_detail(self, entry: LedgerEntry) -> EntryDetail:
         """What a run of the ledger keeps on the disk, and what it had cost in the cloud. Raises: EngineError."""
-        from engine.bill import EntryDetail
-        from engine.ledger.breakeven import break_evens, per_usd
-        from engine.ledger.cloud import entry_flop, quotes_for
+        from engine.runs.compare import entry_detail
 
-        cloud = self.settings().cloud
-        # An offer's own hours are for a whole run of the settings, which this one need not be.
-        offers = [msgspec.structs.replace(offer, hours=None) for offer in cloud.offers]
-        is_there = any(folder.id == entry.run_id for folder in folders.all_runs(self.folder))
-        try:
-            storage = self.storage(entry.run_id) if is_there else None
-        except EngineError:
-            storage = None
-        kwh = None if entry.machine_energy_j is None else entry.machine_energy_j / 3.6e6
-        return EntryDetail(
-            storage=storage,
-            break_even=break_evens(
-                quotes_for(entry_flop(entry), offers),
-                local=entry.cost,
-                kwh=kwh,
-                hours=entry.elapsed_s / 3600,
-                currency=entry.currency,
-                rate=per_usd(cloud, entry.currency),
-            ),
-        )
+        return entry_detail(self.folder, entry, self.settings().cloud)
 
     def storage(self, run_id: str) -> StorageBook:
         """What a run keeps on the disk, and what of it could go. Raises: EngineError."""

@@ -101,15 +101,18 @@ def create(
     waivers: dict[str, str],
     version: str,
     prediction: Prediction | None = None,
+    *,
+    parent: Path | None = None,
 ) -> RunFolder:
     """Make the folder of a new run with its frozen settings, its plan and what the plan promises.
 
+    It lies in `parent`; None: among the workspace's runs.
     Raises: StoreError where it cannot be written.
     """
     from engine.settings_file import freeze
 
     run_id = f"{time.strftime('%m%d-%H%M%S')}-{plan.preset}-{secrets.token_hex(2)}"
-    folder = RunFolder(runs_folder(workspace) / run_id)
+    folder = RunFolder((parent or runs_folder(workspace)) / run_id)
     try:
         folder.path.mkdir(mode=0o700, parents=True)
         resolved = msgspec.structs.replace(settings.model, preset=plan.preset)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from engine.bill import BreakEven, Move
 from tui import format as fmt
-from tui.plan_text import break_even_line, hours_range, move_lines
+from tui.plan_text import break_even_line, break_even_short, hours_range, move_lines
 from tui.widgets.lines import BAD, BLUE, ESTIMATE, FAINT, GOOD, MUTED, STRONG, TEXT, Line, crop, wrap
 from tui.widgets.panel import Panel
 
@@ -147,8 +148,15 @@ class BreakEvenPanel(Panel):
         texts = move_lines(self._move) if self._move else [break_even_line(even) for even in self._even]
         if not texts:
             texts = ["No offer has hours for this run."]
-        lines: list[Line] = []
-        for text in texts:
-            for index, row in enumerate(wrap(fmt.clean(text), max(1, width - 2))):
-                lines.append([("· " if index == 0 else "  ", MUTED), (row, TEXT)])
+        lines = _bullets(texts, width)
+        if len(lines) > height and not self._move and self._even:
+            lines = [crop(line, width) for line in _bullets(map(break_even_short, self._even), 10**6)]
         return lines[:height]
+
+
+def _bullets(texts: Iterable[str], width: int) -> list[Line]:
+    return [
+        [("· " if index == 0 else "  ", MUTED), (row, TEXT)]
+        for text in texts
+        for index, row in enumerate(wrap(fmt.clean(text), max(1, width - 2)))
+    ]
