@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint format types contracts bench clean
+.PHONY: help run test check lint format types contracts bench bench-energy bench-telemetry clean
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.installed ## set up on the first call, then open the app (plain lines where there is no terminal)
 	@$(BIN)/llm-tui $(ARGS)
@@ -35,6 +35,12 @@ contracts: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev ## measure what the README's figures say, on this machine
 	@$(BIN)/python -m bench $(ARGS)
 
+bench-energy: $(VENV)/.installed-bench ## error of the GPU's energy against a known truth, beside Zeus and CodeCarbon
+	@$(BIN)/python -m bench.energy $(ARGS)
+
+bench-telemetry: $(VENV)/.installed-bench ## what watching costs of a core, beside Zeus and CodeCarbon
+	@$(BIN)/python -m bench.telemetry $(ARGS)
+
 clean: ## remove the environment and what tools left behind; never runs or ledgers
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
@@ -53,3 +59,7 @@ $(VENV)/.installed: $(VENV)/.created pyproject.toml
 $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml
 	@$(PIP) install -e '.[dev]'
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-bench: $(VENV)/.created pyproject.toml
+	@$(PIP) install -e '.[dev,bench]'
+	@touch $@ $(VENV)/.installed-dev $(VENV)/.installed

@@ -112,6 +112,8 @@ class GpuMeter:
         self._gap_at_base_s = 0.0
         self._base: tuple[float, float] | None = None
         self._distrusted_until_s = float("-inf")
+        self._shortfall_j = 0.0
+        self._doubt_j = 0.0
         self.faults: list[_Fault] = []
 
     @property
@@ -119,7 +121,7 @@ class GpuMeter:
         """The figure that counts; None: never known."""
         if self.counter_j is None and not self.integral.covered_s:
             return None
-        return self._settled_by_counter_j + self._settled_by_integral_j + self._provisional_j
+        return self._settled_by_counter_j + self._settled_by_integral_j + self._provisional_j + self._doubt_j
 
     @property
     def source(self) -> str | None:
@@ -161,7 +163,10 @@ class GpuMeter:
         is_long = took_s >= _FROZEN_INTERVALS * self._interval_s
         lag_s = _COUNTER_LAG_INTERVALS * self._interval_s
         if grown_j == 0.0:
-            # It may be slow, or stand still: the integral counts until it moves.
+            # It may be slow, or stand still: the integral counts until it moves. If it stands, it stopped within the
+            # stretch before, of which it then missed a part.
+            if self._provisional_j > _FROZEN_LEAST_J:
+                self._doubt_j = self._shortfall_j
             if is_long and self._provisional_j > _FROZEN_LEAST_J:
                 self.faults.append(
                     _Fault("counter-still", "has an energy counter that stands still under load")
@@ -178,10 +183,12 @@ class GpuMeter:
         else:
             self.counter_j = (self.counter_j or 0.0) + grown_j
             self._settled_by_counter_j += grown_j
+            self._doubt_j, self._shortfall_j = 0.0, max(0.0, self._provisional_j - grown_j)
             self._rebase(now_s, counter_j)
 
     def _settle_by_integral(self, now_s: float, counter_j: float) -> None:
-        self._settled_by_integral_j += self._provisional_j
+        self._settled_by_integral_j += self._provisional_j + self._doubt_j
+        self._doubt_j = self._shortfall_j = 0.0
         self._settled_gap_s += self.integral.gap_s - self._gap_at_base_s
         self._rebase(now_s, counter_j)
 
@@ -198,6 +205,7 @@ class EnergyMeter:
         self._segment = segment
         self._interval_s = interval_s
         self._gpus: dict[str, GpuMeter] = {}
+        self._gpu_at_s: dict[str, float] = {}
         self._machine = Integral(interval_s)
         self._machine_source: str | None = None
         self._first_s: float | None = None
@@ -222,7 +230,7 @@ class EnergyMeter:
         self._count_suspend(reading)
         silent = {uuid: GpuPower(None, None, None) for uuid in self._gpus}
         for uuid, power in (silent | reading.gpus).items():
-            self._add_gpu(uuid, power, reading, took_s)
+            self._add_gpu(uuid, power, reading)
         self._last = reading
 
     def row(self, at: float) -> EnergyRow:
@@ -252,11 +260,17 @@ class EnergyMeter:
         faults, self._faults = self._faults, []
         return faults
 
-    def _add_gpu(self, uuid: str, power: GpuPower, reading: Reading, took_s: float | None) -> None:
-        now_s = reading.monotonic_s
-        if uuid not in self._gpus:  # one that turns up later has no interval before it either
+    def _add_gpu(self, uuid: str, power: GpuPower, reading: Reading) -> None:
+        # The sample's own time: it was taken up to a quarter of an interval before the reading.
+        now_s = reading.monotonic_s if power.at_s is None else power.at_s
+        took_s = None
+        if uuid in self._gpus:
+            took_s = now_s - self._gpu_at_s[uuid]
+            if took_s <= 0.0:  # no sample since: the next one covers this time too
+                return
+        else:  # one that turns up later has no interval before it either
             self._gpus[uuid] = GpuMeter(self._interval_s)
-            took_s = None
+        self._gpu_at_s[uuid] = now_s
         gpu = self._gpus[uuid]
         gpu.add(now_s, took_s, power, reading.is_mean)
         for fault in gpu.faults:

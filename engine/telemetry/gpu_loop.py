@@ -18,6 +18,9 @@ from engine.telemetry.power import PowerSum, beat_s
 from engine.telemetry.reading import ceiling_watts
 
 _QUICK_PERIOD_S = 0.1
+_BLIND_PERIOD_S = 0.04
+"""Where no counter tells the energy: each edge of the load is seen only to the time between two samples."""
+_LINES_AN_INTERVAL = 4
 _QUICK_CPU_FRAC = 0.004
 """Share of a core that the quick samples may take."""
 
@@ -50,6 +53,7 @@ class GpuLoop:
 
     def __init__(self, interval_s: float) -> None:
         self._interval_s = interval_s
+        self._line_due_s = 0.0
         self._nvml = Nvml()
         self._readings: dict[str, GpuReading] = {}
         self._sums: dict[str, PowerSum] = {}
@@ -59,22 +63,32 @@ class GpuLoop:
         self._first_s = time.monotonic()
         self._count = 0
 
-    def step(self) -> tuple[Gpus, float]:
-        """One sample of each GPU's power, and of everything where that is due; and the seconds until the next."""
+    def step(self) -> tuple[Gpus | None, float]:
+        """One sample of each GPU's power, and of everything where that is due; and the seconds until the next.
+
+        None instead of the GPUs: there is no need to tell them yet.
+        """
         now_s, cpu_s = time.monotonic(), time.thread_time()
         is_full = now_s >= self._full_due_s
+        is_told = is_full or now_s >= self._line_due_s
         if is_full:
             self._full_due_s = now_s + self._interval_s
             self._readings = {reading.gpu.uuid: reading for reading in self._nvml.read()}
-        states = {uuid: self._sample(uuid, is_full) for uuid in self._readings}
-        gpus = Gpus(states, self._nvml.reason, self._nvml.has_unreadable_gpu)
-        if not is_full:
+        states = {uuid: self._sample(uuid, is_full, is_told) for uuid in self._readings}
+        gpus = None
+        if is_told:
+            self._line_due_s = now_s + self._interval_s / _LINES_AN_INTERVAL - self._period_s / 2
+            gpus = Gpus(states, self._nvml.reason, self._nvml.has_unreadable_gpu)
+        elif not is_full:
             self._adapt(time.thread_time() - cpu_s)
         return gpus, self._pause_s(time.monotonic())
 
-    def _sample(self, uuid: str, is_full: bool) -> GpuState:
+    def _sample(self, uuid: str, is_full: bool, is_told: bool) -> GpuState:
         reading = self._readings[uuid]
-        watts, counter_j = (reading.watts, reading.counter_j) if is_full else self._nvml.power(uuid)
+        has_counter = is_told and reading.counter_j is not None
+        watts, counter_j = (
+            (reading.watts, reading.counter_j) if is_full else self._nvml.power(uuid, has_counter=has_counter)
+        )
         now_s = time.monotonic()
         ceiling = ceiling_watts(reading.limit_watts, reading.memory_total_bytes, reading.gpu.name)
         power = self._sums.setdefault(uuid, PowerSum())
@@ -94,7 +108,9 @@ class GpuLoop:
     def _adapt(self, cost_s: float) -> None:
         """Sample less often where a sample is dear, more often again where it is not."""
         self._cost_s += 0.1 * (cost_s - self._cost_s)
-        wanted_s = min(max(_QUICK_PERIOD_S, self._cost_s / _QUICK_CPU_FRAC), self._interval_s)
+        is_blind = any(reading.counter_j is None for reading in self._readings.values())
+        quick_s = _BLIND_PERIOD_S if is_blind else _QUICK_PERIOD_S
+        wanted_s = min(max(quick_s, self._cost_s / _QUICK_CPU_FRAC), self._interval_s)
         if not 0.7 < wanted_s / self._period_s < 1.4:  # seldom: each change starts the beat anew
             self._period_s = wanted_s
             self._first_s, self._count = time.monotonic(), 0
@@ -120,8 +136,9 @@ def stream(interval_s: float) -> None:
     try:
         while True:
             gpus, pause_s = loop.step()
-            output.write(encoder.encode(gpus) + b"\n")
-            output.flush()
+            if gpus is not None:
+                output.write(encoder.encode(gpus) + b"\n")
+                output.flush()
             time.sleep(max(0.0, pause_s))
     except BrokenPipeError:
         os._exit(0)

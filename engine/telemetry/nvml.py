@@ -235,13 +235,15 @@ class Nvml:
         self._connect()
         return tuple(self._read_gpu(gpu) for gpu in self._known.values())
 
-    def power(self, uuid: str) -> tuple[float | None, float | None]:
-        """Watts and the energy counter in J of one GPU: the two calls that are made often."""
+    def power(self, uuid: str, *, has_counter: bool = True) -> tuple[float | None, float | None]:
+        """Watts and, unless it is not wanted, the energy counter in J of one GPU: the calls that are made often."""
         if uuid in self._lost or uuid not in self._handles:
             return None, None
         handle = self._handles[uuid]
         milliwatts = self._value(uuid, "nvmlDeviceGetPowerUsage", handle)
-        millijoules = self._value(uuid, "nvmlDeviceGetTotalEnergyConsumption", handle)
+        millijoules = (
+            self._value(uuid, "nvmlDeviceGetTotalEnergyConsumption", handle) if has_counter else None
+        )
         return _milli(milliwatts), _milli(millijoules)
 
     def processes(self) -> tuple[GpuProcess, ...] | None:

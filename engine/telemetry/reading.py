@@ -31,6 +31,8 @@ class GpuPower(NamedTuple):
     """More than this is no power of this board; None: to be had from the limit."""
     rejected_watts: float | None = None
     """The last power above the ceiling that the driver told since the reading before; None: none."""
+    at_s: float | None = None
+    """When the sample was taken, monotonic, which is a little before the reading; None: with it."""
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):

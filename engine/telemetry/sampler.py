@@ -172,6 +172,7 @@ class Sampler:
             state.reading.limit_watts,
             state.ceiling_watts,
             state.rejected_watts if has_rejected or (before is None and state.num_rejected) else None,
+            state.counter_at_s,
         )
 
     def _gpu_watts(

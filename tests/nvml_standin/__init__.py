@@ -15,7 +15,8 @@ Keys of a GPU (`gpu=` chooses which, 0 by default), with their defaults:
     clock_mhz (1200) · memory_clock_mhz (5500) · fan_pct (err:3)
     throttle (0): NVML's bits of what holds the clocks down
     counter_mj: "live" (the default) grows with the true power, from 1e6 in each process; or a number
-    counter_fault: what befalls the live counter: "reset" (once, to 0), "freeze" (stands still), "wrap:<mJ>" (modulo)
+    counter_fault: what befalls the live counter, "reset:<s>" (to 0), "freeze:<s>" (stands still from then on), both at
+    an instant of the monotonic clock, or "wrap:<mJ>" (modulo)
     compute, graphics "pid:bytes pid:na": processes; na is NVML's "not available"
     lost 1: the GPU is lost, and stays so until it is set back AND the library was shut down and opened again
 Keys of the driver: devices (1) · driver (580.65.06) · cuda (13000) · init (0: the error code of nvmlInit) · hang_s (0:

@@ -280,15 +280,16 @@ int nvmlDeviceGetTotalEnergyConsumption(void *handle, unsigned long long *out) {
         return SUCCESS;
     }
     double mj = live_counter_mj(gpu);
-    if (!gpu_value(gpu, "counter_fault", "", text, sizeof text) && !strcmp(text, "reset") && !is_reset[gpu]) {
+    double wrap_mj = 0, fault_s = 0;
+    gpu_value(gpu, "counter_fault", "", text, sizeof text);
+    if (sscanf(text, "reset:%lf", &fault_s) == 1 && !is_reset[gpu]) {
         is_reset[gpu] = 1;
-        mj = counter_mj[gpu] = 0;
+        mj = counter_mj[gpu] = counter_mw[gpu] * fmax(0, now_s() - fault_s);
     }
-    if (!strcmp(text, "freeze")) {
-        if (!frozen_mj[gpu]) frozen_mj[gpu] = mj;
+    if (sscanf(text, "freeze:%lf", &fault_s) == 1) {
+        if (!frozen_mj[gpu]) frozen_mj[gpu] = mj - counter_mw[gpu] * fmax(0, now_s() - fault_s);
         mj = frozen_mj[gpu];
     }
-    double wrap_mj = 0;
     if (sscanf(text, "wrap:%lf", &wrap_mj) == 1) mj = fmod(mj, wrap_mj);
     *out = (unsigned long long)mj;
     return SUCCESS;

@@ -162,6 +162,28 @@ def test_a_counter_that_stands_still_under_load_is_not_believed() -> None:
     assert meter.row(120.0).gpu_j == pytest.approx(3000.0, rel=0.01)
 
 
+def test_a_counter_that_stops_within_an_interval_loses_nothing() -> None:
+    for stopped_s in (7.0, 7.1, 7.5, 7.9):
+        meter = measure([reading(t, 25.0, 100.0 + 25.0 * min(t, stopped_s)) for t in range(16)])
+        assert meter.row(15.0).gpu_j == pytest.approx(375.0, rel=0.01), stopped_s
+        for t in range(16, 31):  # it had only been slow: it catches up
+            meter.add(reading(t, 25.0, 100.0 + 25.0 * t))
+        assert meter.row(30.0).gpu_j == pytest.approx(750.0, rel=0.01), stopped_s
+
+
+@with_and_without_counter
+def test_samples_count_by_their_own_time_and_one_that_is_seen_twice_counts_once(has_counter: bool) -> None:
+    def sampled(second: int) -> Reading:
+        at_s = 1000.0 + second - second % 3 - 0.2
+        one = reading(second, 20.0)
+        counter_j = 20.0 * (at_s - 999.0) if has_counter else None
+        one.gpus[GPU] = GpuPower(20.0, counter_j, LIMIT, at_s=at_s)
+        return one
+
+    row = measure([sampled(second) for second in range(61)]).row(60.0)
+    assert row.gpu_j == pytest.approx(20.0 * 60)
+
+
 def test_a_slow_counter_is_believed_and_a_leaping_one_is_not() -> None:
     slow = measure([reading(t, 25.0, 25.0 * (t - t % 5)) for t in range(101)]).row(0)
     assert (slow.gpu_j, slow.gpu_source) == (pytest.approx(2500.0), "counter")
