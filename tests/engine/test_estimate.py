@@ -7,10 +7,20 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine.estimate import Estimate, estimate
+from engine.estimate import Estimate, estimate, predict
 from engine.ledger.book import FILE_NAME, LedgerBook
+from engine.plan import make_plan
 from engine.records import Device
-from engine.settings import CloudOffer, CloudSettings, EnergySettings, ModelSettings, Settings, TrainingSettings
+from engine.rehearsal import Rehearsal, keep, path_of
+from engine.settings import (
+    CloudOffer,
+    CloudSettings,
+    EnergySettings,
+    ModelSettings,
+    Settings,
+    TariffWindow,
+    TrainingSettings,
+)
 from engine.shape import PRESETS
 from tests.engine.ledger.entries import ledger_entry
 from tests.engine.test_plan import CPU, gpu
@@ -119,3 +129,72 @@ def test_device_names_pass_through_raw(tmp_path: Path) -> None:
     found = estimate(Settings(), device, tmp_path)
     assert found.memory.device == "x\x1b[31m", "cleaning is the window's business"
     assert found.memory.fits is None
+
+
+def test_hours_energy_and_money_have_ranges_and_the_gpu_stands_apart(tmp_path: Path) -> None:
+    found = estimate(Settings(), gpu(3.3), tmp_path)
+    time, energy, cost = found.time, found.energy, found.cost
+    assert time.source == "formula" and energy.gpu_kwh and energy.kwh and cost.gpu and cost.local
+    assert time.hours_low and time.hours and time.hours_high
+    assert time.hours_low < time.hours < time.hours_high
+    assert time.hours_high / time.hours_low == pytest.approx(0.45 / 0.30)
+    assert energy.kwh_low and energy.kwh_high and energy.kwh_low < energy.kwh < energy.kwh_high
+    assert energy.gpu_kwh < energy.kwh and cost.gpu < cost.local
+    assert cost.local_low and cost.local_high and cost.local_low < cost.local < cost.local_high
+    assert found.storage.end_bytes < found.storage.total_bytes
+    unknown = estimate(Settings(), gpu(3.3, name="An unheard-of GPU"), tmp_path)
+    assert (
+        unknown.time.hours_low is None and unknown.cost.local_low is None and unknown.energy.gpu_kwh is None
+    )
+
+
+def test_a_tariff_is_taken_over_the_hours_of_the_run(tmp_path: Path) -> None:
+    whole_day = TariffWindow(begins="00:00", ends="24:00", price_per_kwh=2.0)
+    flat = estimate(Settings(energy=EnergySettings(price_per_kwh=1.0)), gpu(3.3), tmp_path).cost
+    twice = estimate(
+        Settings(energy=EnergySettings(price_per_kwh=1.0, tariff=[whole_day])), gpu(3.3), tmp_path
+    ).cost
+    assert flat.local and twice.local == pytest.approx(2 * flat.local, rel=1e-4)
+    assert twice.price_per_kwh == 2.0 and "00:00-24:00" in twice.tariff
+
+
+def test_the_fast_end_of_an_earlier_run_is_its_steps_alone(tmp_path: Path) -> None:
+    LedgerBook(tmp_path).record(
+        ledger_entry(device=CPU.name, tokens=2_000_000, elapsed_s=500.0, training_tokens_per_s=5000.0)
+    )
+    found = estimate(Settings(), CPU, tmp_path).time
+    assert found.source == "earlier run" and found.hours_low and found.hours and found.hours_high
+    assert found.tokens / found.hours_low / 3600 == pytest.approx(5000.0)
+    assert found.hours == pytest.approx(found.hours_high)
+
+
+def test_a_rehearsal_of_this_very_plan_goes_before_an_older_run_and_another_plans(tmp_path: Path) -> None:
+    plan = make_plan(Settings(), CPU)
+    measured = Rehearsal(
+        at=2e9,
+        device=CPU.name,
+        flops_per_token=plan.shape.flops_per_token,
+        precision=plan.precision,
+        micro_batch=8,
+        steps=6,
+        tokens_per_s=1000.0,
+        tokens_per_s_low=900.0,
+        tokens_per_s_high=1100.0,
+        memory_bytes=None,
+    )
+    LedgerBook(tmp_path).record(ledger_entry(device=CPU.name, tokens=2_000_000, elapsed_s=500.0))
+    keep(tmp_path, measured)
+    assert estimate(Settings(), CPU, tmp_path).time.tokens_per_second == 1000.0
+    other = estimate(Settings(model=ModelSettings(preset="15m")), CPU, tmp_path).time
+    assert other.source == "earlier run", "another model was not rehearsed"
+    path_of(tmp_path).write_text("not json")
+    assert estimate(Settings(), CPU, tmp_path).time.source == "earlier run"
+
+
+def test_the_prediction_counts_what_the_trainer_will_report(tmp_path: Path) -> None:
+    plan = make_plan(Settings(), gpu(3.3))
+    found = predict(Settings(), plan, tmp_path)
+    assert found.memory_bytes == plan.memory_total_bytes - plan.memory_parts_bytes["workspace"]
+    on_cpu = make_plan(Settings(), CPU)
+    assert predict(Settings(), on_cpu, tmp_path).memory_bytes == on_cpu.memory_total_bytes
+    assert found.hours and found.machine_kwh and found.cost and "formula" in found.basis
