@@ -495,6 +495,10 @@ class RunSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint: CheckpointRow | None
     """The newest."""
     num_checkpoints: int
+    gpu_counter_j: float | None = None
+    gpu_integrated_j: float | None = None
+    """The GPU's energy by its counter and by its power added up, over the lives of the supervisor that knew both; None:
+    there was none. Their difference says how far either may be off."""
     thermal: ThermalRow | None = None
     """What heat has cost over all lives of the supervisor (`segment` 0); None: nothing."""
 

@@ -131,6 +131,7 @@ class _Reading:
         silent_s = None if self.supervisor is None else self.supervisor.age_s
         is_silent = silent_s is not None and silent_s > STALE_S and not self.written_state.is_over
         evaluations = store.rows(EvaluationRow, "ORDER BY step")
+        by_both = _by_both_meters(self.energy)
         is_preparing = status.state is RunState.PREPARING
         return RunSnapshot(
             status=status,
@@ -152,6 +153,8 @@ class _Reading:
             events=tuple(reversed(store.rows(EventRow, "ORDER BY rowid DESC LIMIT 50"))),
             checkpoint=store.newest(CheckpointRow, "step"),
             num_checkpoints=store.num_rows(CheckpointRow),
+            gpu_counter_j=by_both[0],
+            gpu_integrated_j=by_both[1],
             thermal=_thermal_loss(store.rows(ThermalRow)),
         )
 
@@ -167,6 +170,16 @@ class _Reading:
 
     def _sensors(self, num_buckets: int) -> dict[str, Series]:
         return {name: self.store.series(name, num_buckets) for name in CHARTED_SENSORS}
+
+
+def _by_both_meters(rows: list[EnergyRow]) -> tuple[float | None, float | None]:
+    """The GPU's energy by counter and by integral, over the segments that know both."""
+    known = [
+        (row.gpu_counter_j, row.gpu_integrated_j)
+        for row in rows
+        if row.gpu_counter_j is not None and row.gpu_integrated_j is not None
+    ]
+    return (sum(c for c, _ in known), sum(i for _, i in known)) if known else (None, None)
 
 
 def _thermal_loss(rows: list[ThermalRow]) -> ThermalRow | None:

@@ -176,8 +176,17 @@ def number_facts(snapshot: RunSnapshot) -> list[Fact]:
         ("context", str(snapshot.plan.shape.context), TEXT),
         ("precision", snapshot.plan.precision, TEXT),
         ("optimizer", snapshot.plan.optimizer, TEXT),
+        *_meter_facts(snapshot),
         *_heat_facts(snapshot),
     ]
+
+
+def _meter_facts(snapshot: RunSnapshot) -> list[Fact]:
+    """How far the GPU's energy counter is from its power added up; nothing where only one of them is known."""
+    counted, added = snapshot.gpu_counter_j, snapshot.gpu_integrated_j
+    if counted is None or not added:
+        return []
+    return [("counter off", f"{100 * (counted / added - 1):+.1f} %", TEXT)]
 
 
 def _heat_facts(snapshot: RunSnapshot) -> list[Fact]:
