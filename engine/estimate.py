@@ -133,6 +133,8 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     """Where local and cloud swap places, for the offers that matter."""
     move: Move | None = None
     """For the run that is going: finish here, or move; None where none is."""
+    cloud_problem: str = ""
+    """Why there is no cloud table, with the remedy; empty where there is one."""
 
 
 def estimate(
@@ -149,8 +151,8 @@ def estimate(
 
     `plan` is made where it is None; `corpus_tokens` and `gpu_limit_watts` (the driver's power limit) are None
     where nobody asked; a tariff is taken from `now` on, None: this moment. A ledger that cannot be read only costs
-    the measured figures, and the basis says so.
-    Raises: SettingsError; StoreError where the table of cloud prices is broken.
+    the measured figures, and the basis says so; a broken table of cloud prices only costs the table.
+    Raises: SettingsError.
     """
     plan = plan or make_plan(settings, device, corpus_tokens)
     entries, remark = _entries(workspace)
@@ -160,7 +162,7 @@ def estimate(
     energy = _energy(power, hours)
     cost = _cost(settings.energy, power, hours, time.time() if now is None else now)
     share = own_share(plan, pace.tokens_per_s if pace.source in ("rehearsal", "earlier run") else None)
-    cloud = tuple(quotes(plan, settings.cloud.offers, share=share))
+    cloud, cloud_problem = _cloud(plan, settings, share)
     return Estimate(
         model=ModelEstimate(parameters=plan.shape.parameters),
         memory=_memory(plan),
@@ -177,6 +179,7 @@ def estimate(
             currency=cost.currency,
             rate=per_usd(settings.cloud, cost.currency),
         ),
+        cloud_problem=cloud_problem,
     )
 
 
@@ -201,6 +204,13 @@ def _entries(workspace: Path) -> tuple[list[LedgerEntry], str]:
         return LedgerBook(workspace).entries(), ""
     except StoreError:
         return [], "; earlier runs could not be looked up, as the ledger cannot be read"
+
+
+def _cloud(plan: RunPlan, settings: Settings, share: float | None) -> tuple[tuple[CloudQuote, ...], str]:
+    try:
+        return tuple(quotes(plan, settings.cloud.offers, share=share)), ""
+    except StoreError as error:
+        return (), str(error)
 
 
 def _memory(plan: RunPlan) -> MemoryEstimate:

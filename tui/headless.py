@@ -183,6 +183,8 @@ def print_estimate(estimate: Estimate) -> None:
     click.echo(f"         {show.clean(cost.tariff)}")
     for quote in by_kind(estimate.cloud):
         click.echo(f"cloud    {quote_line(quote)}")
+    if estimate.cloud_problem:
+        click.echo(f"cloud    {show.clean(estimate.cloud_problem)}")
     for even in estimate.break_even:
         click.echo(f"         {show.clean(break_even_line(even))}")
     if estimate.move is not None:

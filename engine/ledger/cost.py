@@ -8,12 +8,13 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from typing import NamedTuple
 
 from engine.currency import minor_digits as minor_digits
+from engine.errors import StoreError
 from engine.ledger.cloud import course_quote
 from engine.ledger.tariff import J_PER_KWH as J_PER_KWH
 from engine.ledger.tariff import MICRO as MICRO
 from engine.ledger.tariff import cost_so_far, mean_price, price_at
 from engine.ledger.tariff import money_of as money_of
-from engine.records import CostView, EnergyRow, RunPlan, Status, TariffRow
+from engine.records import CloudQuote, CostView, EnergyRow, RunPlan, Status, TariffRow
 from engine.settings import EnergySettings
 
 
@@ -77,7 +78,6 @@ def cost_view(
     The rest of a run is taken at the mean power so far for as long as the current speed needs; where there is no
     current speed, at the energy and the time that a token has taken so far. A run that is over ends as it stands.
     With a tariff, the rest costs the mean price of the hours that it will take from `now` (None: this moment).
-    Raises: StoreError where the table of cloud prices is broken.
     """
     total = total_energy(rows)
     elapsed_s = sum(row.elapsed_s for row in rows)
@@ -100,8 +100,16 @@ def cost_view(
         projected_kwh=None if projected_j is None else projected_j / J_PER_KWH,
         projected_hours=None if projected_s is None else projected_s / 3600,
         gap_s=total.gap_s,
-        cloud=course_quote(plan),
+        cloud=_course(plan),
     )
+
+
+def _course(plan: RunPlan) -> CloudQuote | None:
+    """The course's T4; None where the table of cloud prices is broken: a run must not hang on it."""
+    try:
+        return course_quote(plan)
+    except StoreError:
+        return None
 
 
 def _projection(

@@ -12,6 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from engine.bill import BookedWindow, DayLine
+from engine.errors import StoreError
 from engine.ledger.cloud import course_quote_for, entry_flop
 from engine.ledger.markdown import (
     UNKNOWN,
@@ -128,7 +129,10 @@ def _cloud(entry: LedgerEntry) -> str:
     """The course's T4 for what this run has done; in dollars, since no exchange rate is assumed."""
     if not entry.tokens:
         return UNKNOWN
-    quote = course_quote_for(entry_flop(entry))
+    try:
+        quote = course_quote_for(entry_flop(entry))
+    except StoreError:
+        return UNKNOWN
     hours = UNKNOWN if quote.hours is None else f"{quote.hours:.4g} h"
     usd = UNKNOWN if quote.usd is None else money(quote.usd, "USD")
     return f"{usd} for {hours} at {quote.usd_per_hour:.2f} USD/h ({escape(quote.basis)})"

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from engine.bill import EntryDetail, Move
-from engine.errors import EngineError
+from engine.errors import EngineError, StoreError
 from engine.ledger.breakeven import break_evens, move_of, per_usd
 from engine.ledger.cloud import entry_flop, own_share, quotes, quotes_for
 from engine.ledger.tariff import J_PER_KWH
@@ -30,7 +30,10 @@ def move_of_live_run(workspace: Path) -> Move | None:
             continue
         left_frac = 1 - status.tokens / status.tokens_total
         share = own_share(snapshot.plan, status.tokens_per_second)
-        found = quotes(snapshot.plan, settings.cloud.offers, share=share, left_frac=left_frac)
+        try:
+            found = quotes(snapshot.plan, settings.cloud.offers, share=share, left_frac=left_frac)
+        except StoreError:  # the estimate says what is wrong with the table
+            found = []
         return move_of(status, snapshot.cost, found, settings.cloud)
     return None
 

@@ -18,6 +18,8 @@ HEAVY = ("torch", "pynvml", "psutil", "numpy", "tokenizers", "safetensors")
         "tui.screens.preflight",
         "tui.screens.ledger",
         "tui.screens.runs",
+        "tui.screens.plan",
+        "engine.estimate",
         "engine.runs.client",
     ],
 )

@@ -8,7 +8,9 @@ import msgspec
 import pytest
 
 from engine.estimate import Estimate, estimate, predict
+from engine.ledger import prices
 from engine.ledger.book import FILE_NAME, LedgerBook
+from engine.ledger.report import render
 from engine.plan import make_plan
 from engine.records import Device
 from engine.rehearsal import Rehearsal, keep, path_of
@@ -189,6 +191,22 @@ def test_a_rehearsal_of_this_very_plan_goes_before_an_older_run_and_another_plan
     assert other.source == "earlier run", "another model was not rehearsed"
     path_of(tmp_path).write_text("not json")
     assert estimate(Settings(), CPU, tmp_path).time.source == "earlier run"
+
+
+def test_a_broken_row_of_the_price_table_costs_the_table_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> tuple[prices.CloudPrice, ...]:
+        header = "provider,instance,gpu,gpus,gpu_memory_gib,kind,usd_per_hour,as_of,source"
+        return prices.parse(f"{header}\nAWS,x,NVIDIA T4,1,16,on-demand,-0.5,2026,y")
+
+    monkeypatch.setattr(prices, "load", broken)
+    found = estimate(Settings(), CPU, tmp_path)
+    assert found.time.hours and found.cost.local and found.cloud == () and found.break_even == ()
+    assert "cloud_prices.csv:2: usd_per_hour = '-0.5'" in found.cloud_problem
+    assert "Write US dollars" in found.cloud_problem
+    assert predict(Settings(), make_plan(Settings(), CPU), tmp_path).cost
+    assert "a cloud T4 instead: —" in render([ledger_entry()])
 
 
 def test_the_prediction_counts_what_the_trainer_will_report(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from msgspec.structs import replace
 
 from engine.errors import BlockedError, StoreError
 from engine.records import EventRow, RunState, TextSampleRow
-from tests.tui.recorded import CPU, RUN_ID, RecordedBridge, checks, entry, in_state, snapshot
+from tests.tui.recorded import CPU, RUN_ID, RecordedBridge, checks, days, entry, estimated, in_state, snapshot
 from tests.tui.test_format import HOSTILE
 from tui.app import LlmTui
 from tui.dialogs.confirm import StopRunDialog, WelcomeDialog
@@ -289,6 +290,137 @@ async def test_the_ledger_sums_up_and_says_at_least(size: tuple[int, int]) -> No
         assert "at least 6.92 Wh" in text(app) and "at least 0.0012 USD" in text(app)
 
 
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_ledger_shows_three_books_plan_and_actual_cloud_and_days(size: tuple[int, int]) -> None:
+    entries = (entry("one", 60), entry("two", 90_000, days=days(90_000, (0.5, 0.25)), cost=0.75))
+    async with opened(RecordedBridge(entries=entries), size) as (app, pilot):
+        await pilot.press("3")
+        await until(pilot, lambda: "can go" in text(app))
+        shown = text(app)
+        for words in (
+            "Compute · Storage · Energy",
+            "1 M cost",
+            "0.0006 USD",
+            "J/token",
+            "0.0124",
+            "checkpts",
+            "103 MiB",
+            "5 min 24 s → 6 min",
+            "812 MiB → 734 MiB",
+            "here",
+            "0.0012 USD",
+            "course",
+            "spot",
+            "max 0.50 USD",
+        ):
+            assert words in shown, words
+
+
+async def test_the_ledger_sorts_by_value_with_unknown_last() -> None:
+    entries = (entry("big", 60, cost=12.0), entry("none", 600, cost=None), entry("small", 6000, cost=2.0))
+    async with opened(RecordedBridge(entries=entries), (120, 34)) as (app, pilot):
+        await pilot.press("3")
+        await until(pilot, lambda: "3 runs: " in text(app))
+
+        def order() -> list[str]:
+            lines = text(app).splitlines()
+            places = {
+                n: i for i, line in enumerate(lines) for n in ("big", "none", "small") if f" {n} " in line
+            }
+            return sorted(places, key=lambda name: places[name])
+
+        assert order() == ["big", "none", "small"], "newest first"
+        for _ in range(9):
+            await pilot.press("s")
+        await pilot.pause(0.05)
+        assert "Cost ▲" in text(app) and order() == ["small", "big", "none"]
+        await pilot.press("S")
+        await pilot.pause(0.05)
+        assert "Cost ▼" in text(app) and order() == ["big", "small", "none"]
+        await pilot.press("s")
+        await pilot.pause(0.05)
+        assert "▲" not in text(app) and order() == ["big", "none", "small"]
+
+
+async def test_another_entry_shows_its_own_books_and_one_whose_folder_is_gone_says_unknown() -> None:
+    entries = (entry("one", 60), entry("two", 600, elapsed_s=7_265.0))
+    bridge = RecordedBridge(entries=entries)
+    bridge.details["two"] = replace(bridge.details["two"], storage=None)
+    async with opened(bridge) as (app, pilot):
+        await pilot.press("3")
+        await until(pilot, lambda: "can go" in text(app))
+        await pilot.press("j")
+        await until(pilot, lambda: "took      2 h 1 min" in text(app))
+        assert "can go" not in text(app) and "run.db" in text(app)
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_plan_shows_memory_hours_money_offers_and_break_even(size: tuple[int, int]) -> None:
+    async with opened(RecordedBridge(), size) as (app, pilot):
+        await pilot.press("5")
+        await until(pilot, lambda: "✓ fits" in text(app))
+        await pilot.pause(0.05)
+        shown = text(app)
+        assert app.current_mode == "plan"
+        for words in ("optimizer", "█", "3.52 GiB free", "2 d 16 h (2 d 5 h to 3 d 8 h)", "formula"):
+            assert words in shown, words
+        for words in (
+            "5.02 kWh machine, 2.60 kWh GPU",
+            "0.85 USD (0.71 to 1.07)",
+            "at its peak",
+            "33.60",
+            "yours",
+        ):
+            assert words in shown, words
+        assert "equal at" in shown or "They swap places at" in shown
+        assert "this run's FLOP at 15% to 22%" in shown and "cloud.offers in" in shown
+        await pilot.press("j")
+        await pilot.pause(0.05)
+        assert "the course: 48 h" in text(app)
+
+
+async def test_in_mid_run_the_plan_says_finish_here_or_move_with_what_is_spent_apart() -> None:
+    bridge = RecordedBridge(in_state("gpu"))
+    bridge.plan = estimated(move=True)
+    async with opened(bridge, (120, 34)) as (app, pilot):
+        await pilot.press("5")
+        await until(pilot, lambda: "Finish here, or move now" in text(app))
+        shown = text(app)
+        assert "has spent 0.0004 USD" in shown and "left out below" in shown
+        assert "To finish its 580 M tokens here" in shown and "finish here." in shown
+
+
+async def test_a_plan_that_cannot_be_made_says_why_and_recovers() -> None:
+    bridge = RecordedBridge()
+    async with opened(bridge) as (app, pilot):
+        bridge.failure = StoreError("It is [red]broken[/red] \x1b[2J", "Mend it.")
+        await pilot.press("5")
+        await until(pilot, lambda: "r tries again" in text(app))
+        assert "[red]broken" in text(app) and "Mend it." in text(app)
+        bridge.failure = None
+        await pilot.press("r")
+        await until(pilot, lambda: "✓ fits" in text(app))
+        assert "r tries again" not in text(app)
+
+
+async def test_a_slow_plan_keeps_no_key_waiting() -> None:
+    bridge, gate = RecordedBridge(), threading.Event()
+
+    def slow() -> Any:
+        gate.wait(10)
+        return bridge.plan
+
+    bridge.estimate = slow  # type: ignore[method-assign]
+    async with opened(bridge) as (app, pilot):
+        await pilot.press("5")
+        await until(pilot, lambda: "Working out the plan" in text(app))
+        await pilot.press("4")
+        await until(pilot, lambda: app.current_mode == "runs")
+        gate.set()
+        await pilot.press("5")
+        await until(pilot, lambda: "✓ fits" in text(app))
+
+
 def test_totals_never_turn_unknown_into_zero() -> None:
     assert "—, —" in totals_text([entry("one", 1, machine_energy_j=None, cost=None)])
     assert "at least" not in totals_text([entry("one", 1), entry("two", 2)])
@@ -301,6 +433,7 @@ async def test_help_is_written_for_the_screen_one_is_on() -> None:
         for key, words in (
             ("2", "pause, and go on"),
             ("3", "What every run cost"),
+            ("5", "before it runs"),
             ("1", "waive the selected check"),
         ):
             await pilot.press(key)
@@ -332,7 +465,7 @@ async def test_the_palette_knows_the_screens() -> None:
 @pytest.mark.parametrize("size", ((60, 15), (40, 10), (80, 24), (120, 24), (80, 50)))
 async def test_odd_sizes_do_not_break_any_screen(size: tuple[int, int]) -> None:
     async with opened(RecordedBridge(in_state("gpu"), entries=(entry("one", 60),)), size) as (app, pilot):
-        for key in "1234":
+        for key in "12345":
             await pilot.press(key)
             await pilot.pause(0.1)
             app.screen.query_one(KeyLine)
@@ -355,7 +488,7 @@ async def test_text_from_outside_is_shown_and_never_obeyed() -> None:
     bridge = RecordedBridge(shot, entries=(entry("one", 1, device=evil, corpus=evil, waivers=evil),))
     bridge.verdicts = [replace(check, title=evil, evidence=evil, remedy=evil) for check in checks()]
     async with opened(bridge, (120, 34)) as (app, pilot):
-        for key in "2134":
+        for key in "21345":
             await pilot.press(key)
             await pilot.pause(0.1)
             if key == "1":
@@ -364,5 +497,5 @@ async def test_text_from_outside_is_shown_and_never_obeyed() -> None:
             shown = text(app)
             assert not any(ord(character) < 32 and character != "\n" for character in shown)
             assert not any(bad in shown for bad in "\x7f\x9b\x90\x9c\u202e\u2066\u200b\u2028\ud800")
-            assert "[bold red]" in shown or key == "4"
+            assert "[bold red]" in shown or key in "45"
         assert app.is_running

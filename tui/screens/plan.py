@@ -118,7 +118,8 @@ The table: your own offers, the course's example, then by how they are sold.
         self.forecast.show(found)
         quotes = found.move.cloud if found.move else found.cloud
         self.table.show({str(number): quote for number, quote in enumerate(by_kind(quotes))})
-        self.even.show(found.move.break_even if found.move else found.break_even, found.move)
+        even = found.move.break_even if found.move else found.break_even
+        self.even.show(even, found.move, found.cloud_problem)
         self._show_basis()
 
     @on(EstimateFailed)

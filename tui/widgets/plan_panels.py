@@ -136,17 +136,20 @@ class BreakEvenPanel(Panel):
         super().__init__("Here or in the cloud", id=id)
         self._even: tuple[BreakEven, ...] = ()
         self._move: Move | None = None
+        self._problem = ""
 
-    def show(self, even: tuple[BreakEven, ...], move: Move | None) -> None:
-        """Show another comparison; `move` is that of the run that is going."""
-        self._even, self._move = even, move
+    def show(self, even: tuple[BreakEven, ...], move: Move | None, problem: str = "") -> None:
+        """Show another comparison; `move` is that of the run that is going, `problem` why there are no offers."""
+        self._even, self._move, self._problem = even, move, problem
         self.border_title = "Finish here, or move now" if move else "Here or in the cloud"
         self.redraw()
 
     def draw(self, width: int, height: int) -> list[Line]:
         """What is spent and left, then an offer after the other, wrapped."""
         texts = move_lines(self._move) if self._move else [break_even_line(even) for even in self._even]
-        if not texts:
+        if self._problem:
+            texts = [self._problem, *texts]
+        elif not texts:
             texts = ["No offer has hours for this run."]
         lines = _bullets(texts, width)
         if len(lines) > height and not self._move and self._even:
