@@ -144,7 +144,10 @@ class GpuMeter:
         is_rejected = power.watts is not None and not is_believable(power.watts, ceiling)
         told_watts = power.watts if is_rejected else power.rejected_watts
         if told_watts is not None:
-            text = f"told {told_watts:.0f} W, more than a board of its limit can draw ({ceiling:.0f} W): left out"
+            if is_believable(told_watts, ceiling):
+                text = f"told {told_watts:.1f} W all the time while its load changed: left out"
+            else:
+                text = f"told {told_watts:.0f} W, more than a board of its limit can draw ({ceiling:.0f} W): left out"
             self.faults.append(_Fault("power", text))
         # A reading without believable watts beside a rejected sample is a rejected reading, no silent sensor.
         is_rejected = is_rejected or (power.watts is None and power.rejected_watts is not None)

@@ -14,7 +14,7 @@ import time
 import msgspec
 
 from engine.telemetry.nvml import GpuReading, Nvml
-from engine.telemetry.power import PowerSum, beat_s
+from engine.telemetry.power import FreezeWatch, PowerSum, beat_s
 from engine.telemetry.reading import ceiling_watts
 
 _QUICK_PERIOD_S = 0.1
@@ -57,6 +57,8 @@ class GpuLoop:
         self._nvml = Nvml()
         self._readings: dict[str, GpuReading] = {}
         self._sums: dict[str, PowerSum] = {}
+        self._freezes: dict[str, FreezeWatch] = {}
+        self._frozen: dict[str, bool] = {}
         self._full_due_s = 0.0
         self._period_s = min(_QUICK_PERIOD_S, interval_s)
         self._cost_s = 0.0
@@ -92,7 +94,11 @@ class GpuLoop:
         now_s = time.monotonic()
         ceiling = ceiling_watts(reading.limit_watts, reading.memory_total_bytes, reading.gpu.name)
         power = self._sums.setdefault(uuid, PowerSum())
-        power.add(now_s, watts, ceiling, longest_s=max(1.0, 3 * self._period_s))
+        if is_full:
+            freeze = self._freezes.setdefault(uuid, FreezeWatch())
+            self._frozen[uuid] = freeze.is_frozen(reading.watts, reading.util_frac)
+        longest_s = max(1.0, 3 * self._period_s)
+        power.add(now_s, watts, ceiling, longest_s, is_frozen=self._frozen[uuid])
         return GpuState(
             reading,
             counter_j,

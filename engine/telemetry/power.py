@@ -40,11 +40,23 @@ class PowerSum:
         """The newest sample; None where it is unknown or not believable."""
         self._last: tuple[float, float] | None = None
 
-    def add(self, now_s: float, watts: float | None, ceiling: float, longest_s: float = 1.0) -> None:
+    def add(
+        self,
+        now_s: float,
+        watts: float | None,
+        ceiling: float,
+        longest_s: float = 1.0,
+        *,
+        is_frozen: bool = False,
+    ) -> None:
         """Take a sample; an unbelievable one is passed over, an unknown one is the start of a gap."""
         self.watts = None
         if watts is None:
             self._last = None
+        elif is_frozen:
+            self._last = None
+            self.num_rejected += 1
+            self.rejected_watts = watts
         elif not is_believable(watts, ceiling):
             self.num_rejected += 1
             self.rejected_watts = watts
@@ -55,6 +67,30 @@ class PowerSum:
                 self.joules += took_s * (watts + self._last[1]) / 2
                 self.seconds += took_s
             self._last = (now_s, watts)
+
+
+class FreezeWatch:
+    """Tells a power sensor that stands still while the load changes; a real one is never twice the same for long."""
+
+    LEAST_READINGS = 10
+    LEAST_SWING_FRAC = 0.3
+    _SAME_WATTS = 0.005
+
+    def __init__(self) -> None:
+        self._watts: float | None = None
+        self._num_same = 0
+        self._loads: tuple[float, float] | None = None
+
+    def is_frozen(self, watts: float | None, load_frac: float | None) -> bool:
+        """Take a reading of power and load; True while the power has been the same over a swing of the load."""
+        if watts is None or self._watts is None or abs(watts - self._watts) > self._SAME_WATTS:
+            self._watts, self._num_same, self._loads = watts, 0, None
+        self._num_same += 1
+        if load_frac is not None:
+            low, high = self._loads or (load_frac, load_frac)
+            self._loads = (min(low, load_frac), max(high, load_frac))
+        swing_frac = self._loads[1] - self._loads[0] if self._loads else 0.0
+        return self._num_same >= self.LEAST_READINGS and swing_frac >= self.LEAST_SWING_FRAC
 
 
 class CpuPower(NamedTuple):

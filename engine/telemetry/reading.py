@@ -30,7 +30,7 @@ class GpuPower(NamedTuple):
     ceiling_watts: float | None = None
     """More than this is no power of this board; None: to be had from the limit."""
     rejected_watts: float | None = None
-    """The last power above the ceiling that the driver told since the reading before; None: none."""
+    """The last power above the ceiling, or of a sensor that stands still, since the reading before; None: none."""
     at_s: float | None = None
     """When the sample was taken, monotonic, which is a little before the reading; None: with it."""
 

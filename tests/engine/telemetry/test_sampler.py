@@ -13,7 +13,7 @@ import pytest
 from engine.settings import EnergySettings
 from engine.telemetry.battery import Battery
 from engine.telemetry.gpus import has_library
-from engine.telemetry.power import CpuPower, PowerSum, beat_s, cpu_power, machine_power
+from engine.telemetry.power import CpuPower, FreezeWatch, PowerSum, beat_s, cpu_power, machine_power
 from engine.telemetry.reading import ceiling_watts
 from tests.nvml_standin import REPOSITORY, UUID, build
 
@@ -233,6 +233,39 @@ def test_the_beat_meets_no_period_of_the_load() -> None:
             at_s = beat_s(count, 0.1)
             power.add(at_s, 9.0 if at_s % period_s < period_s / 2 else 40.0, 62.5)
         assert power.joules / power.seconds == pytest.approx(24.5, rel=0.01), period_s
+
+
+def test_power_that_stands_still_while_the_load_changes_is_frozen_until_it_moves() -> None:
+    watch = FreezeWatch()
+    steady = [watch.is_frozen(20.0, 0.9) for _ in range(50)]
+    assert not any(steady), "steady load, steady power"
+    swinging = [watch.is_frozen(20.0, second % 2) for second in range(5)]
+    assert swinging == [False, True, True, True, True] or swinging == [True] * 5
+    assert not watch.is_frozen(20.4, 0.0)
+    assert not any(watch.is_frozen(20.0 + second % 2, second % 2) for second in range(50)), "it follows"
+    assert not any(watch.is_frozen(None, second % 2) for second in range(50))
+
+
+def test_a_frozen_sensor_is_unknown_and_told(tmp_path: Path) -> None:
+    standin = build(tmp_path, power_mw=20_000, counter_mj="err:3", util_pct=95)
+    code = """
+from engine.ledger.energy import EnergyMeter
+meter, faults = EnergyMeter(1, interval_s=0.3), []
+def follow(seconds):
+    end_s = time.monotonic() + seconds
+    while time.monotonic() < end_s:
+        reading = read(); meter.add(reading); faults.extend(meter.faults()); time.sleep(0.3)
+    return reading.row
+before = follow(2)
+steer("0.power_mw = 20000\\n0.counter_mj = err:3\\n0.util_pct = 5\\n"); frozen = follow(4)
+steer("0.power_mw = 6000\\n0.counter_mj = err:3\\n0.util_pct = 5\\n"); after = follow(2)
+print(json.dumps([before.gpu_watts, frozen.gpu_watts, frozen.machine_watts, after.gpu_watts, faults]))
+sampler.close()
+"""
+    before, frozen, machine, after, faults = json.loads(standin.run(SAMPLE + code))
+    assert (before, frozen, machine) == (20.0, None, None)
+    assert after == pytest.approx(6.0)
+    assert len(faults) == 1 and "20.0 W all the time" in faults[0]
 
 
 def test_the_ceiling_of_a_board_without_a_limit_is_by_its_name_or_its_memory() -> None:
