@@ -17,6 +17,8 @@ import msgspec
 
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 30.0
+_QUICK_TRIES = 10
+"""So often a lost GPU is looked for at the first pause: most come back within seconds, or not for long."""
 
 
 class Fault(StrEnum):
@@ -216,6 +218,7 @@ class Nvml:
         self._lost: set[str] = set()
         self._is_open = False
         self._pause_s = _FIRST_PAUSE_S
+        self._num_tries = 0
         self._retry_at_s = -1.0
         self.fault: Fault | None = None
         """Why no GPU answers, or why one is missing; None while all is well."""
@@ -301,13 +304,15 @@ class Nvml:
             if self._handles:
                 self.fault = Fault.LOST if self._lost else self.fault
         if self._handles and not self._lost and self.fault is None:
-            self._pause_s, self._retry_at_s = _FIRST_PAUSE_S, -1.0
+            self._pause_s, self._num_tries, self._retry_at_s = _FIRST_PAUSE_S, 0, -1.0
         else:
             self._wait_longer()
 
     def _wait_longer(self) -> None:
         self._retry_at_s = self._clock() + self._pause_s
-        self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+        self._num_tries += 1
+        if self._num_tries > _QUICK_TRIES:
+            self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
 
     def _enumerate(self) -> None:
         count = _call("nvmlDeviceGetCount")

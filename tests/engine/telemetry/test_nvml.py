@@ -89,9 +89,9 @@ def look(): print_out.append([[r.is_lost, r.watts] for r in nvml.read()] + [nvml
 print_out = []
 look()
 steer("devices = 2\\n1.lost = 1\\n"); look()
-now_s = 1.5; look()                       # tried again in vain: the pause doubles
-steer("devices = 2\\n1.power_mw = 30000\\n"); now_s = 3.0; look()
-now_s = 4.0; look()
+now_s = 1.5; look()                       # tried again in vain
+steer("devices = 2\\n1.power_mw = 30000\\n"); now_s = 2.0; look()
+now_s = 3.0; look()
 nvml.close()
 print(json.dumps(print_out))
 """
@@ -127,6 +127,25 @@ def test_no_gpu_is_an_empty_list_and_a_reason(
     assert isinstance(found, list)
     assert words.lower() in found[0].lower()
     assert found[1:] == [has_gpu, 0]
+
+
+def test_a_gpu_that_stays_away_is_looked_for_less_and_less(tmp_path: Path) -> None:
+    standin = build(tmp_path)
+    code = """
+import engine.telemetry.nvml as nvml_module
+now_s, tries = 0.0, []
+nvml, call = Nvml(clock=lambda: now_s), nvml_module._call
+def counted(name, *arguments):
+    if name == "nvmlInit": tries.append(now_s)
+    return call(name, *arguments)
+nvml_module._call = counted
+nvml.read(); steer("0.lost = 1\\n")
+for second in range(600): now_s = float(second); nvml.read()
+steer(""); now_s += 31.0
+print(json.dumps([len([t for t in tries if t <= 12]), len(tries), nvml.read()[0].watts]))
+"""
+    early, in_all, watts = answer(standin, code)  # type: ignore[misc]
+    assert early >= 9 and in_all < 45 and watts == 25.0
 
 
 def test_a_driver_that_comes_later_is_found_without_a_restart(tmp_path: Path) -> None:
