@@ -145,7 +145,7 @@ def hours(value: float | None) -> str:
 
 def span(value: float | None, low: float | None, high: float | None) -> str:
     """Hours with their range: `52 h 10 min (43 h 0 min to 2 d 17 h)`; without one, the hours alone."""
-    if low is None or high is None or value is None or high - low < 0.02 * value:
+    if low is None or high is None or value is None or hours(low) == hours(high):
         return hours(value)
     return f"{hours(value)} ({hours(low)} to {hours(high)})"
 

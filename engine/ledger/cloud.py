@@ -30,7 +30,8 @@ _WHOLE_COURSE_FRAC = 0.001
 """A run this close to the course's is the course's: its tokens are rounded up to whole steps."""
 _MOST_SHARE = 0.7
 """Largest share of a peak that is believed, whatever this machine reaches of its own."""
-_QUANTUM = Decimal("0.000001")
+_QUANTUM = Decimal("1e-12")
+"""Finer than any figure that is shown: a run of a second is not to cost nothing."""
 
 
 def run_flop(plan: RunPlan) -> float:

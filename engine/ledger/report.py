@@ -113,7 +113,7 @@ def _section(entry: LedgerEntry) -> list[str]:
     if _is_partial(entry):
         facts.append(("not in these figures", f"{number(entry.gap_s, 0)} s in which the power was not known"))
     if entry.grams_co2 is not None:
-        facts.append(("CO2", f"{number(entry.grams_co2 / 1000, 3)} kg"))
+        facts.append(("CO2", f"{significant(entry.grams_co2 / 1000, 3)} kg"))
     facts += [("checks waived", _waivers(entry.waivers)), ("a cloud T4 instead", _cloud(entry))]
     return [f"- {name}: {value}" for name, value in facts]
 

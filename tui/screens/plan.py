@@ -29,7 +29,7 @@ from tui.widgets.record_table import Column, RecordTable
 COLUMNS: tuple[Column[CloudQuote], ...] = (
     Column("Offer", lambda quote: fmt.clean(quote.provider)),
     Column("GPU", lambda quote: fmt.clean(quote.gpu).replace("NVIDIA ", "").replace("GeForce ", "")),
-    Column("Kind", lambda quote: fmt.clean(quote.kind)),
+    Column("Kind", lambda quote: fmt.clean(quote.kind) if quote.is_for_this_run else "as quoted"),
     Column(
         "USD", lambda quote: fmt.money(quote.usd, "").strip(), is_number=True, sort=lambda quote: quote.usd
     ),

@@ -53,7 +53,7 @@ class MemoryPanel(Panel):
         ]
         free = "free memory unknown" if memory.free_bytes is None else f"{fmt.size(memory.free_bytes)} free"
         lines: list[Line] = [
-            [(word, style), (f"  {free}, micro-batch {memory.micro_batch}", MUTED)],
+            [(word, style), (f"  {free}, batch {memory.micro_batch}", MUTED)],
             _bar_line("in all", memory.total_bytes, scale, bar_width, STRONG),
         ]
         parts = sorted(memory.parts.items(), key=lambda part: -part[1])
