@@ -62,6 +62,14 @@ class LedgerArrived(Message):
 
 
 @dataclass(eq=False)
+class LedgerFailed(Message):
+    """The ledger could not be read."""
+
+    title: str
+    remedy: str
+
+
+@dataclass(eq=False)
 class EntryDetailArrived(Message):
     """What the selected entry keeps on the disk and had cost elsewhere was worked out."""
 

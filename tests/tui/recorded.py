@@ -559,6 +559,8 @@ class RecordedBridge:
         return True, f"{verb}: done"
 
     def ledger(self) -> tuple[LedgerEntry, ...]:
+        if self.failure:
+            raise self.failure
         return self.entries
 
     def estimate(self) -> Estimate:

@@ -354,6 +354,26 @@ async def test_another_entry_shows_its_own_books_and_one_whose_folder_is_gone_sa
         assert "can go" not in text(app) and "run.db" in text(app)
 
 
+async def test_a_ledger_that_cannot_be_read_is_not_shown_as_an_empty_one() -> None:
+    bridge = RecordedBridge(entries=(entry("one", 60),))
+    async with opened(bridge) as (app, pilot):
+        bridge.failure = StoreError("ledger.db: entry 3 (run [b]x[/b]) was changed.", "Move ledger.db aside.")
+        await pilot.press("3")
+        await until(pilot, lambda: "entry 3 (run [b]x[/b]) was changed." in text(app))
+        assert "Move ledger.db aside." in text(app) and "No run has been booked" not in text(app)
+        bridge.failure = None
+        await pilot.press("r")
+        await until(pilot, lambda: "1 run: " in text(app))
+
+
+async def test_the_palette_knows_the_plan() -> None:
+    async with opened(RecordedBridge()) as (app, pilot):
+        await pilot.press("ctrl+p", *"plan")
+        await pilot.pause(0.4)
+        await pilot.press("enter")
+        await until(pilot, lambda: app.current_mode == "plan")
+
+
 @pytest.mark.parametrize("size", SIZES)
 async def test_the_plan_shows_memory_hours_money_offers_and_break_even(size: tuple[int, int]) -> None:
     async with opened(RecordedBridge(), size) as (app, pilot):

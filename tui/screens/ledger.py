@@ -20,7 +20,7 @@ from engine.errors import EngineError
 from engine.records import LedgerEntry
 from tui import format as fmt
 from tui.bridge import in_thread
-from tui.messages import CallFailed, EntryDetailArrived, LedgerArrived
+from tui.messages import EntryDetailArrived, LedgerArrived, LedgerFailed
 from tui.screens.room import RoomScreen
 from tui.widgets.ledger_panels import BooksPanel, CloudBarsPanel, DaysPanel, PredictedPanel
 from tui.widgets.panel import Panel
@@ -65,6 +65,9 @@ COLUMNS: tuple[Column[LedgerEntry], ...] = (
 )
 
 
+NOTHING = "No run has been booked yet: the first entry is made at a run's first checkpoint."
+
+
 class LedgerScreen(RoomScreen):
     """Reads the ledger as it is shown, and when a run has changed its state."""
 
@@ -88,15 +91,14 @@ said beside what came, the same work in the cloud, and what each day has cost.
     predicted = getters.query_one("#predicted", PredictedPanel)
     cloud = getters.query_one("#cloud", CloudBarsPanel)
     days = getters.query_one("#days", DaysPanel)
+    nothing = getters.query_one("#nothing", Static)
     totals = getters.query_one("#totals", Static)
 
     def compose_room(self) -> ComposeResult:
         """The table, the totals, more on the selected entry."""
         yield RecordTable(COLUMNS, id="table")
         yield Static("", id="totals", markup=False)
-        yield Static(
-            Content("No run has been booked yet: the first entry is made when a run begins."), id="nothing"
-        )
+        yield Static(Content(NOTHING), id="nothing")
         yield BooksPanel(id="books")
         with Horizontal(id="lower"):
             yield PredictedPanel(id="predicted")
@@ -126,14 +128,22 @@ said beside what came, the same work in the cloud, and what each day has cost.
         """Read the ledger."""
         try:
             self.post_message(LedgerArrived(await in_thread(self.room_app.bridge.ledger)))
-        except EngineError as error:
-            self.app.post_message(CallFailed(error.title, error.remedy))
+        except (EngineError, OSError) as error:
+            self.post_message(LedgerFailed(getattr(error, "title", str(error)), getattr(error, "remedy", "")))
+
+    @on(LedgerFailed)
+    def _show_failure(self, message: LedgerFailed) -> None:
+        """An unreadable ledger is not an empty one: say why in its place."""
+        self.add_class("-empty")
+        text = f"{message.title}\n{message.remedy}\nr reads it again.".strip()
+        self.nothing.update(Content(fmt.clean(text, keep_newlines=True)))
 
     @on(LedgerArrived)
     def _show(self, message: LedgerArrived) -> None:
         entries = sorted(message.entries, key=lambda entry: entry.started_at, reverse=True)
         self._entries = entries
         self.set_class(not entries, "-empty")
+        self.nothing.update(Content(NOTHING))
         self.table.show({entry.run_id: entry for entry in entries})
         self.totals.update(Content(totals_text(entries)))
         self._show_selected()
