@@ -73,6 +73,10 @@ def stories() -> dict[str, tuple[Any, tuple[str, ...]]]:
     return found
 
 
+REAL_S = 8.0
+"""What a real workspace needs until checks and estimate stand on the screen."""
+
+
 async def take(folder: Path, name: str, bridge: Any, keys: tuple[str, ...], size: tuple[int, int]) -> None:
     """One picture."""
     app = LlmTui(getattr(bridge, "folder", Path("/home/ana/gpt")), bridge)
@@ -82,7 +86,7 @@ async def take(folder: Path, name: str, bridge: Any, keys: tuple[str, ...], size
         for key in keys:
             await pilot.press(key)
             await pilot.pause(0.15)
-        await pilot.pause(0.3)
+        await pilot.pause(REAL_S if isinstance(bridge, Bridge) else 0.3)
         path = folder / f"{name}-{size[0]}x{size[1]}.svg"
         path.write_text(app.export_screenshot(title=name), "utf-8")
     try:
@@ -120,8 +124,8 @@ def with_dots(svg: str) -> str:
 
 def real_stories(workspace: Path) -> dict[str, tuple[Any, tuple[str, ...]]]:
     """The screens on a workspace of this machine."""
-    keys = {"run": "2", "ledger": "3", "runs": "4", "plan": "5"}
-    return {f"real-{name}": (Bridge(workspace), (key,)) for name, key in keys.items()}
+    keys = {"preflight": ("1", "r"), "run": ("2",), "ledger": ("3",), "runs": ("4",), "plan": ("5",)}
+    return {f"real-{name}": (Bridge(workspace), pressed) for name, pressed in keys.items()}
 
 
 def main() -> None:

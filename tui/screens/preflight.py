@@ -26,7 +26,7 @@ from tui.widgets.panel import Panel
 from tui.widgets.start_line import StartLine, StartState
 from tui.widgets.text_panels import DetailPanel
 
-_SUMMARY = (("model", "settings"), ("data", "corpus"), ("memory", "memory"), ("pace", "rehearsal"))
+_SUMMARY = (("model", "settings"), ("data", "corpus"), ("memory", "memory"))
 """Labels of the summary, and the check whose evidence holds the fact."""
 
 
