@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint format types contracts bench bench-energy bench-telemetry clean
+.PHONY: help run test check lint format types contracts bench bench-energy bench-telemetry bench-tui clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,14 +32,17 @@ types: $(VENV)/.installed-dev
 contracts: $(VENV)/.installed-dev
 	@$(BIN)/lint-imports
 
-bench: $(VENV)/.installed-dev ## measure what the README's figures say, on this machine
-	@$(BIN)/python -m bench $(ARGS)
+bench: bench-energy bench-telemetry bench-tui ## every measurement behind docs/LOG.md, on this machine
 
 bench-energy: $(VENV)/.installed-bench ## error of the GPU's energy against a known truth, beside Zeus and CodeCarbon
 	@$(BIN)/python -m bench.energy $(ARGS)
 
 bench-telemetry: $(VENV)/.installed-bench ## what watching costs of a core, beside Zeus and CodeCarbon
 	@$(BIN)/python -m bench.telemetry $(ARGS)
+
+bench-tui: $(VENV)/.installed-dev ## time to the first paint and bytes to the terminal, beside an empty Textual app
+	@$(BIN)/python -m bench.terminal --bare
+	@$(BIN)/python -m bench.terminal $(ARGS)
 
 clean: ## remove the environment and what tools left behind; never runs or ledgers
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
