@@ -7,12 +7,12 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from engine.errors import EngineError, RunFailedError
 from engine.runs.folder import RunFolder
-from engine.runs.lock import Lock, holder
+from engine.runs.lock import Lock
 
 TUNED_ENVIRONMENT = {
     "GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=8589934592:"
@@ -26,10 +26,15 @@ Threads that wait for each other spin for microseconds only: with the default, o
 on two cores made it 12 times slower, with this 2 to 3 times; alone it costs about 4 %.
 """
 REFUSED = 2
+INTERRUPTED = 130
+"""What a shell reports of a program that Ctrl-C ended."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one of the three; the exit code is that of `TrainerExit` for `run`, else 0, or 2 for an EngineError."""
+    """Run one of the three, and say with which exit code to end.
+
+    That of `TrainerExit` for `run`, else 0; 2 for an EngineError, 130 for Ctrl-C.
+    """
     parsed = _parser().parse_args(arguments)
     try:
         if parsed.verb == "run":
@@ -40,6 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
     except EngineError as error:
         sys.stderr.write(f"{error}\n")
         return REFUSED
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -83,8 +90,7 @@ def _run(run_dir: Path) -> int:
 
 
 def _generate(parsed: argparse.Namespace) -> int:
-    import torch
-
+    """Always on the CPU: a GPU may be training, this run or another, and has no room to spare."""
     from engine.corpus.manifest import load_manifest
     from engine.train.model_folder import load_newest
     from engine.train.sample import Vocabulary, generate
@@ -92,12 +98,11 @@ def _generate(parsed: argparse.Namespace) -> int:
     folder = RunFolder(parsed.run_dir.resolve())
     manifest = load_manifest(folder.corpus_path)
     vocabulary = Vocabulary(folder.path / "tokenizer.json", manifest.end_of_text_id)
-    model, _ = load_newest(folder.path)
-    # A GPU that is training has no room to spare, least of all for the training's sake.
-    if torch.cuda.is_available() and holder(folder.trainer_lock) is None:
-        model = model.cuda()
+    loaded = load_newest(folder.path)
+    for problem in loaded.problems:
+        sys.stderr.write(f"{problem.title} {loaded.source} is used.\n")
     stream = generate(
-        model,
+        loaded.model,
         vocabulary,
         parsed.prompt,
         max_tokens=parsed.max_tokens,
@@ -105,13 +110,7 @@ def _generate(parsed: argparse.Namespace) -> int:
         top_p=parsed.top_p,
         seed=parsed.seed,
     )
-    try:
-        for piece in stream:
-            sys.stdout.write(piece)
-            sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader has enough. Source: docs.python.org/3/library/signal.html, "Note on SIGPIPE".
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _say(stream)
     return 0
 
 
@@ -142,8 +141,19 @@ def _probe() -> int:
         "devices": devices,
         "num_threads": use_physical_cores(),
     }
-    sys.stdout.write(json.dumps(found) + "\n")
+    _say([json.dumps(found) + "\n"])
     return 0
+
+
+def _say(pieces: Iterable[str]) -> None:
+    """Write each piece to stdout at once, until there is none or nobody reads on."""
+    try:
+        for piece in pieces:
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has enough. Source: docs.python.org/3/library/signal.html, "Note on SIGPIPE".
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

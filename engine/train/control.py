@@ -14,6 +14,7 @@ from engine.records import CommandRow, RunState
 from engine.train.journal import Journal
 
 _POLL_EVERY_S = 0.2
+_BY_SUPERVISOR = "supervisor: "
 
 
 class TrainerExit(IntEnum):
@@ -35,6 +36,13 @@ class Leave(Exception):  # noqa: N818 - a request, no error
         super().__init__(reason)
         self.code = code
         self.reason = reason
+
+
+def stop_reason(who: str) -> str:
+    """Who stopped the run, as one sentence; the supervisor's own reason is one already."""
+    if who.startswith(_BY_SUPERVISOR):
+        return who.removeprefix(_BY_SUPERVISOR)
+    return f"Stopped by {who}."
 
 
 class Control:
@@ -96,7 +104,7 @@ class Control:
     def _obey(self, command: CommandRow) -> None:
         if command.verb == "stop":
             # Not acknowledged here: the supervisor does so once the run is over.
-            raise Leave(TrainerExit.STOPPED, f"Stopped by {command.who}.")
+            raise Leave(TrainerExit.STOPPED, stop_reason(command.who))
         if command.verb == "pause":
             message = "It was paused already." if self._is_paused else "Paused."
             self._is_paused = True

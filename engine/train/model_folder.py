@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
+from safetensors import SafetensorError
 
 from engine import atomic
 from engine.errors import CheckpointError
 from engine.shape import ModelShape
-from engine.train.checkpoint import load_weights, newest_verified
+from engine.train.checkpoint import MODEL_FILE, load_weights, newest_verified
 from engine.train.model import INIT_STD, NORM_EPS, ROPE_THETA, Decoder
 from engine.train.tensorfile import write_tensors
 
@@ -34,6 +36,16 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     val_bits_per_byte: float | None
     end_of_text_id: int
     finished_at: float
+
+
+class Loaded(NamedTuple):
+    """A model that was read back."""
+
+    model: Decoder
+    source: str
+    """"model", or the name of the checkpoint's folder."""
+    problems: tuple[CheckpointError, ...]
+    """One for each newer one that could not be used, newest first."""
 
 
 def config_of(shape: ModelShape, end_of_text_id: int) -> dict[str, object]:
@@ -77,7 +89,7 @@ def write_model(run_dir: Path, model: Decoder, info: ModelInfo) -> Path:
         for leftover in run_dir.glob(".model.*"):
             shutil.rmtree(leftover)
         aside.mkdir(mode=0o700)
-        write_tensors(aside / "model.safetensors", model.named_parameters(), {"run": info.run_id})
+        write_tensors(aside / MODEL_FILE, model.named_parameters(), {"run": info.run_id})
         for name, content in (
             ("config.json", msgspec.json.encode(config_of(info.shape, info.end_of_text_id))),
             (INFO_FILE, msgspec.json.encode(info)),
@@ -98,29 +110,37 @@ def write_model(run_dir: Path, model: Decoder, info: ModelInfo) -> Path:
     return target
 
 
-def load_newest(run_dir: Path) -> tuple[Decoder, str]:
-    """The finished model, else the newest good checkpoint's, in evaluation mode on the CPU, and where it is from.
+def load_newest(run_dir: Path) -> Loaded:
+    """The finished model, else the newest good checkpoint's, in evaluation mode on the CPU.
 
-    Raises: CheckpointError where there is neither.
+    Raises: CheckpointError where there is neither; restore a checkpoint, or train until the run has one.
     """
+    problems: list[CheckpointError] = []
     finished = run_dir / "model"
     if finished.is_dir():
         try:
-            shape = msgspec.json.decode((finished / INFO_FILE).read_bytes(), type=ModelInfo).shape
-        except (OSError, msgspec.MsgspecError) as error:
-            raise CheckpointError(
-                f"{finished / INFO_FILE} cannot be read: {error}",
-                f"Move {finished} aside: the newest checkpoint is then used.",
-            ) from error
-        return _load(shape, finished / "model.safetensors"), "model"
+            return Loaded(_load_finished(finished), "model", ())
+        except CheckpointError as error:
+            problems.append(error)
     search = newest_verified(run_dir)
+    problems.extend(search.damaged)
     if search.checkpoint is None:
-        title = f"{run_dir} has no checkpoint that could be used."
-        raise CheckpointError(
-            " ".join([title, *(error.title for error in search.damaged)]), "Wait for its first one."
-        )
+        titles = [f"{run_dir} has no checkpoint that could be used.", *(error.title for error in problems)]
+        remedy = "Restore one of them from a copy, or train anew." if problems else "Wait for its first one."
+        raise CheckpointError(" ".join(titles), remedy)
     folder = search.checkpoint.folder
-    return _load(search.checkpoint.state.shape, folder / "model.safetensors"), folder.name
+    model = _load(search.checkpoint.state.shape, folder / MODEL_FILE)
+    return Loaded(model, folder.name, tuple(problems))
+
+
+def _load_finished(folder: Path) -> Decoder:
+    try:
+        shape = msgspec.json.decode((folder / INFO_FILE).read_bytes(), type=ModelInfo).shape
+        return _load(shape, folder / MODEL_FILE)
+    except (OSError, msgspec.MsgspecError, SafetensorError) as error:
+        raise CheckpointError(
+            f"The finished model in {folder} cannot be read: {error}.", "Restore it from a copy."
+        ) from error
 
 
 def _load(shape: ModelShape, weights: Path) -> Decoder:

@@ -40,7 +40,9 @@ class Vocabulary:
                 self.pieces[index] = bytes(letters[letter] for letter in text)
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text; end-of-text alone for an empty one."""
+        """The ids of a text; end-of-text alone for an empty one. A lone surrogate is read as U+FFFD."""
+        # An argument whose bytes are not UTF-8 holds lone surrogates, which the tokenizer refuses.
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids or [self.end_of_text_id]
 

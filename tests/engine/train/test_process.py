@@ -32,6 +32,7 @@ from engine.runs.folder import RunFolder
 from engine.runs.lock import holder
 from engine.train.__main__ import main
 from engine.train.checkpoint import newest_verified, verify
+from engine.train.control import stop_reason
 from engine.train.loop import train
 from tests.conftest import wait_for
 from tests.engine.train.conftest import MakeRun
@@ -265,6 +266,66 @@ def test_generate_without_a_checkpoint_says_so(make_run: MakeRun, capsys: pytest
     assert main(["generate", str(make_run().path)]) == 2
     out, error = capsys.readouterr()
     assert "no checkpoint" in error and not out
+
+
+@pytest.mark.usefixtures("signals")
+def test_generate_goes_back_to_a_good_checkpoint_where_the_model_is_damaged(
+    make_run: MakeRun, capsys: pytest.CaptureFixture[str]
+):
+    run = make_run(steps=12)
+    assert train(run.path, os.getppid()) == 0
+    command = ["generate", str(run.path), "--prompt", "import ", "--max-tokens", "20"]
+    assert main(command) == 0
+    whole = capsys.readouterr()
+    assert whole.out and not whole.err
+    weights = run.model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    assert main(command) == 0
+    out, error = capsys.readouterr()
+    assert out == whole.out and str(run.model) in error and "step-12 is used" in error
+    for folder in run.checkpoints.iterdir():
+        (folder / "model.safetensors").write_bytes(b"")
+    assert main(command) == 2
+    out, error = capsys.readouterr()
+    assert not out and str(run.model) in error and "step-12 is damaged" in error and "Restore" in error
+
+
+def test_generate_ends_quietly_with_ctrl_c_and_with_its_reader(make_run: MakeRun, start_trainer: Start):
+    run = make_run(steps=2)
+    assert start_trainer(run).wait(60) == 0
+    # Temperature 0 soon repeats itself: it streams until it is told otherwise.
+    options = ("--temperature", "0", "--max-tokens", str(LONG))
+    command = module_argv("engine.train", "generate", str(run.path), *options)
+    for is_interrupted in (True, False):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.read(1)
+        if is_interrupted:
+            process.send_signal(signal.SIGINT)
+        else:
+            process.stdout.close()
+        assert process.wait(30) == (130 if is_interrupted else 0)
+        assert process.stderr.read() == b""
+
+
+def test_probe_ends_quietly_where_nobody_reads():
+    process = subprocess.Popen(
+        module_argv("engine.train", "probe"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert process.wait(60) == 0 and process.stderr.read() == b""
+
+
+@pytest.mark.parametrize(
+    ("who", "reason"),
+    [
+        ("ana@laptop (the app)", "Stopped by ana@laptop (the app)."),
+        ("supervisor: limits.max_hours is reached: 2 hours.", "limits.max_hours is reached: 2 hours."),
+    ],
+)
+def test_why_it_was_stopped_is_one_sentence(who: str, reason: str):
+    assert stop_reason(who) == reason
 
 
 def test_probe_tells_what_torch_can_use():

@@ -77,6 +77,17 @@ def test_end_of_text_ends_it_and_what_spells_it_is_text(vocabulary: Vocabulary):
     assert vocabulary.encode("") == [0]
 
 
+def test_a_prompt_that_is_not_utf_8_is_read_with_its_bad_bytes_replaced(vocabulary: Vocabulary):
+    prompt = b"x\xe9\xffa".decode("utf-8", "surrogateescape")
+    assert vocabulary.encode(prompt) == vocabulary.encode("x\ufffd\ufffda")
+    assert vocabulary.encode("\ud800") == vocabulary.encode("\ufffd")
+    assert vocabulary.encode("😀é") != vocabulary.encode("\ufffdé")
+    assert (
+        "".join(generate(chain(vocabulary, b"a", b"b"), vocabulary, prompt, max_tokens=9, temperature=0))
+        == "b"
+    )
+
+
 def test_same_seed_same_text_beyond_the_context_too(vocabulary: Vocabulary):
     model = chain(vocabulary, b"a")
     model.head.data.zero_()
