@@ -112,7 +112,7 @@ class Database:
         except sqlite3.Error as error:
             raise StoreError(
                 f"{path} cannot be opened: {error}",
-                "If it is damaged, move it aside; a run goes on from its checkpoints without it.",
+                "Make it readable and writable; if it is damaged, put a copy of it in its place.",
             ) from error
 
     def _connect(self, read_only: bool, busy_ms: int) -> sqlite3.Connection:

@@ -5,6 +5,7 @@ Every command ends with an exit code of `engine.errors.ExitCode` and never with 
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 import click
 
 from engine.errors import BlockedError, EngineError, ExitCode
+from engine.sqlite import BusyError
 from tui.format import clean
 
 Command = Callable[..., Any]
@@ -37,12 +39,23 @@ class _Group(click.Group):
             # Who reads us has gone (`llm-tui runs | head`); Python would complain once more at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(int(ExitCode.OK))
+        except (OSError, BusyError) as error:
+            click.echo(f"llm-tui: {clean(str(error))}", err=True)
+            click.echo(
+                "  → Look that the workspace is there, writable and not held by another program.", err=True
+            )
+            ctx.exit(int(ExitCode.USAGE))
 
 
 def _workspace(ctx: click.Context) -> Any:
     from tui.bridge import open_workspace
 
-    return open_workspace(Path(ctx.obj["workspace"]))
+    folder = Path(ctx.obj["workspace"])
+    if not folder.is_dir():
+        raise EngineError(
+            f"{folder} is not a folder.", "Name one with --workspace, or make it: llm-tui init DIR"
+        )
+    return open_workspace(folder)
 
 
 def _set_option(command: Command) -> Command:
@@ -158,9 +171,10 @@ def check_command(
         if not as_json:
             print_check(check)
     is_clear = not any(check.blocking for check in found)
+    is_usable = not any(check.id == "settings" and check.blocking for check in found)
     if as_json:
         _print_json({"clear": is_clear, "checks": found})
-    ctx.exit(int(ExitCode.OK if is_clear else ExitCode.BLOCKED))
+    ctx.exit(int(ExitCode.OK if is_clear else ExitCode.BLOCKED if is_usable else ExitCode.USAGE))
 
 
 @main.command("estimate")
@@ -215,9 +229,11 @@ def runs_command(ctx: click.Context, as_json: bool) -> None:
     if as_json:
         _print_json(runs)
         return
-    print_runs(runs)
-    for problem in workspace.damaged_runs():
-        click.echo(clean(problem), err=True)
+    problems = workspace.damaged_runs()
+    if runs or not problems:
+        print_runs(runs)
+    for problem in problems:
+        click.echo(clean(problem, keep_newlines=True), err=True)
 
 
 @main.command("status")
@@ -239,9 +255,6 @@ def status_command(ctx: click.Context, run: str | None, as_json: bool) -> None:
 def _control(ctx: click.Context, run: str | None, verb: str) -> None:
     workspace = _workspace(ctx)
     run_id = workspace.find(run)
-    if verb == "resume":
-        click.echo(clean(workspace.resume(run_id, via="command line")))
-        return
     answer = workspace.command(run_id, verb, via="command line")
     click.echo(clean(answer.message), err=not answer.is_done)
     ctx.exit(int(ExitCode.OK if answer.is_done else ExitCode.FAILED))
@@ -257,10 +270,12 @@ def pause_command(ctx: click.Context, run: str | None) -> None:
 
 @main.command("resume")
 @_run_argument
+@_set_option
 @click.pass_context
-def resume_command(ctx: click.Context, run: str | None) -> None:
-    """Go on with a run that is paused, stopped, failed or lost."""
-    _control(ctx, run, "resume")
+def resume_command(ctx: click.Context, run: str | None, overrides: Sequence[str]) -> None:
+    """Go on with a run that is paused, stopped, failed or lost; --set changes its limits alone."""
+    workspace = _workspace(ctx)
+    click.echo(clean(workspace.resume(workspace.find(run), overrides=overrides, via="command line")))
 
 
 @main.command("checkpoint")
@@ -288,6 +303,8 @@ def ledger_command(ctx: click.Context, as_json: bool, as_csv: bool) -> None:
     from tui.headless import print_ledger
 
     workspace = _workspace(ctx)
+    if as_json and as_csv:
+        raise click.UsageError("--json and --csv are two documents: ask for one of them.")
     if as_json:
         _print_json(workspace.ledger())
     elif as_csv:
@@ -320,6 +337,8 @@ def generate_command(
     ctx: click.Context, run: str | None, prompt: str, max_tokens: int, temperature: float, seed: int
 ) -> None:
     """Let a run's model go on with a text; it comes from the newest good checkpoint, on the CPU."""
+    if not math.isfinite(temperature):
+        raise click.BadParameter("it is no number.", param_hint="--temperature")
     workspace = _workspace(ctx)
     argv = workspace.generate_argv(
         workspace.find(run), prompt, max_tokens=max_tokens, temperature=temperature, seed=seed

@@ -121,7 +121,7 @@ def print_status(status: Status) -> None:
 def print_ledger(entries: Sequence[LedgerEntry]) -> None:
     """The entries, and what they come to."""
     if not entries:
-        click.echo("The ledger is empty: no run has ended yet.")
+        click.echo("No run is booked yet: the first entry comes with the first checkpoint.")
         return
     for entry in entries:
         click.echo(

@@ -48,7 +48,7 @@ class LimitGuard:
         """Every limit that is set and known: its key, how much of it is used up, and that in words."""
         limits, found = self._limits, []
         if limits.max_hours:
-            text = f"{standing.hours:.2f} h of {limits.max_hours:g} h"
+            text = f"{standing.hours:.4g} h of {limits.max_hours:g} h"
             found.append(("max_hours", standing.hours / limits.max_hours, text))
         if limits.max_cost and standing.cost is not None:
             text = f"{standing.cost:.4g} of {limits.max_cost:g} {self._currency}"

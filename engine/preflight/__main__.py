@@ -6,6 +6,7 @@ With `--device`: the device that a run would train on, as one JSON document, and
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -38,6 +39,10 @@ def main() -> int:
     except EngineError as error:
         sys.stderr.write(f"{error}\n")
         return int(error.exit_code)
+    except (KeyboardInterrupt, BrokenPipeError):
+        # Nobody reads on; Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 130
     return 0
 
 

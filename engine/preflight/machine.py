@@ -54,12 +54,14 @@ def check_disk(context: Context) -> Verdict:
     except CorpusError:
         corpus_tokens = None
     needed = storage_estimate(context.plan, context.settings, corpus_tokens).total_bytes
-    needed += round(context.settings.limits.min_free_disk_gib * GIB)
+    reserve = round(context.settings.limits.min_free_disk_gib * GIB)
     kind = found.file_system or "unknown file system"
     where = f"{found.mount_point or '?'} ({kind})"
-    evidence = f"{gib(found.free_bytes)} free on {where}, the run needs up to {gib(needed)}."
-    if found.free_bytes < needed:
-        return failed(evidence, "Free some space, or lower training.keep_checkpoints.")
+    evidence = f"{gib(found.free_bytes)} free on {where}, the run needs up to {gib(needed)} and leaves {gib(reserve)}."
+    if found.free_bytes < needed + reserve:
+        return failed(
+            evidence, "Free some space, or lower training.keep_checkpoints or limits.min_free_disk_gib."
+        )
     if kind in NETWORK_FILE_SYSTEMS:
         return warned(
             f"{evidence} It is a network file system.", "A local disk is faster and locks reliably."

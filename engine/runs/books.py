@@ -29,10 +29,11 @@ from engine.records import (
     Prediction,
     RunPlan,
     RunState,
+    StepRow,
     TariffRow,
     TextSampleRow,
 )
-from engine.runs.folder import RunFolder
+from engine.runs.folder import RunFolder, all_runs
 from engine.runs.store import RunStore
 from engine.runs.view import describe_source, read_status
 from engine.settings import Settings
@@ -183,8 +184,22 @@ def report(workspace: Path) -> Path:
     Raises: EngineError where the markers are damaged or the ledger cannot be read; nothing is written then.
     """
     path = workspace / REPORT_NAME
+    _book_forgotten(workspace)
     update(path, report_text(workspace))
     return path
+
+
+def _book_forgotten(workspace: Path) -> None:
+    """Enter runs that are over and that the ledger does not know: it was damaged then, or was moved aside since."""
+    book = LedgerBook(workspace)
+    known = {entry.run_id for entry in book.entries()}
+    for folder in reversed(all_runs(workspace)):
+        if folder.id in known or folder.is_supervised:
+            continue
+        with contextlib.suppress(EngineError), contextlib.closing(folder.open()) as store:
+            newest = store.state()
+            if newest and RunState(newest.state).is_over and store.newest(StepRow, "step"):
+                book.record(ledger_entry(folder, store, RunState(newest.state)))
 
 
 def report_text(workspace: Path) -> str:

@@ -5,9 +5,11 @@ No call here holds a lock that a run needs, and none imports torch, pynvml or nu
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import json
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -98,8 +100,12 @@ class Workspace:
         command = self.check_argv(overrides=overrides, waivers=waivers)
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
-            for line in process.stdout:
-                yield msgspec.json.decode(line, type=Check)
+            try:
+                for line in process.stdout:
+                    yield msgspec.json.decode(line, type=Check)
+            except BaseException:
+                process.terminate()
+                raise
         if process.returncode:
             raise RunFailedError(
                 f"The preflight ended with exit code {process.returncode}.", "Run `llm-tui check`."
@@ -182,10 +188,20 @@ class Workspace:
         )
         try:
             self._launch(folder)
-        except EngineError:
-            folders.discard(folder)
+        except BaseException:
+            # An interrupt too: a run whose id nobody was told must not go on.
+            self._abandon(folder)
             raise
         return folder.id
+
+    def _abandon(self, folder: RunFolder) -> None:
+        """End the supervisor of a run that was not let begin, and delete the run's folder."""
+        text = holder(folder.supervisor_lock)
+        if text and text.strip().isdigit():
+            # Who holds the lock is alive, so its process id cannot have been given to another.
+            os.kill(int(text), signal.SIGTERM)
+            self._wait_until_unsupervised(folder, timeout_s=30.0)
+        folders.discard(folder)
 
     def _launch(self, folder: RunFolder) -> None:
         """Start a supervisor and wait until it lets the run begin."""
@@ -300,10 +316,12 @@ class Workspace:
             f"Run {folder.id} did not answer within {timeout_s:.0f} s.", "It may still; look again."
         )
 
-    def resume(self, run_id: str, *, via: str = "the app") -> str:
+    def resume(self, run_id: str, *, overrides: Sequence[str] = (), via: str = "the app") -> str:
         """Go on with a run: a paused one at once, one that was stopped or lost under a new supervisor.
 
-        The answer is what was done, in a sentence. Raises: EngineError where there is nothing to resume.
+        `overrides` are `limits.key=value`, for a run that one of its limits stopped; the rest of its settings is
+        frozen. The answer is what was done, in a sentence. Raises: EngineError where there is nothing to resume, or
+        a limit is reached already.
         """
         folder = self.folder_of(run_id)
         status = read_status(folder)
@@ -314,8 +332,33 @@ class Workspace:
             return answer.message
         if status.state is RunState.FINISHED:
             raise RunFailedError(f"Run {folder.id} is finished.", "`llm-tui run` starts another one.")
+        self._loosen(folder, status, overrides)
         self._launch(folder)
         return f"Run {folder.id} goes on from its newest checkpoint."
+
+    @staticmethod
+    def _loosen(folder: RunFolder, status: Status, overrides: Sequence[str]) -> None:
+        """Freeze other limits with a run that is over. Raises: EngineError where it would stop at once again."""
+        from engine.ledger.limits import LimitGuard, Standing
+        from engine.telemetry.host import disk_free_bytes
+
+        for override in overrides:
+            if not override.strip().startswith("limits."):
+                raise EngineError(
+                    f"--set {override}: only limits can change with a resume.",
+                    "Start a new run for other settings.",
+                )
+        settings = settings_file.load(folder.settings_path, overrides)
+        hours = (status.elapsed_s or 0.0) / 3600
+        with contextlib.closing(folder.open()) as store:
+            is_disk_waived = "disk" in store.meta("waivers", dict[str, str])
+        free_bytes = None if is_disk_waived else disk_free_bytes(folder.path)
+        standing = Standing(hours=hours, cost=status.cost, free_bytes=free_bytes)
+        reached = LimitGuard(settings.limits, settings.energy.currency).reached(standing)
+        if reached:
+            raise RunFailedError(reached, f"For example: llm-tui resume {folder.id} --set limits.max_hours=0")
+        if overrides:
+            settings_file.freeze(settings, folder.settings_path)
 
     # --- books ------------------------------------------------------------------------------------------------
 

@@ -7,14 +7,16 @@ alive, samples the sensors, answers what no trainer can answer, and closes the b
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
 from engine import __version__
+from engine.errors import StoreError
 from engine.preflight.run import collect
 from engine.process import module_argv
 from engine.records import (
@@ -32,6 +34,8 @@ from engine.runs.child import Child, how_it_ended
 from engine.runs.folder import RunFolder
 from engine.runs.lock import Lock, device_lock_path, holder
 from engine.runs.watch import Watch, event
+from engine.settings import Settings
+from engine.sqlite import BusyError
 
 TRAINER_FINISHED, TRAINER_STOPPED, TRAINER_ORPHANED, TRAINER_REFUSED = 0, 10, 11, 2
 """Exit codes of the trainer; any other is a crash."""
@@ -62,7 +66,7 @@ class Supervisor:
         self._plan = self._store.meta("plan", RunPlan)
         self._waivers = self._store.meta("waivers", dict[str, str])
         self._device_lock = Lock(device_lock_path(self._plan.device.identity))
-        self._watch = Watch(self._store, self._settings, folder.path, os.getpid())
+        self._watch = Watch(self._store, _guarded(self._settings, self._waivers), folder.path, os.getpid())
         self._child: Child | None = None
         self._is_training = False
         self._stop: Outcome | None = None
@@ -76,6 +80,8 @@ class Supervisor:
         self._store.set_state(RunState.PREPARING)
         watching = asyncio.create_task(self._watch.run())
         answering = asyncio.create_task(self._answer_commands())
+        for task in (watching, answering):
+            task.add_done_callback(self._on_task_end)
         try:
             outcome = await self._course()
         finally:
@@ -235,8 +241,10 @@ class Supervisor:
     async def _answer_commands(self) -> None:
         """Answer what the trainer cannot: everything while there is none, and a stop that it does not heed."""
         while True:
-            for command in self._store.open_commands():
-                await self._answer(command)
+            # A store that is locked now is asked again at the next beat.
+            with contextlib.suppress(BusyError, StoreError):
+                for command in self._store.open_commands():
+                    await self._answer(command)
             await asyncio.sleep(POLL_S)
 
     async def _answer(self, command: CommandRow) -> None:
@@ -250,6 +258,15 @@ class Supervisor:
         elif not self._is_training:
             message = f"The run is {self._watch.phase}: there is nothing to {command.verb} yet."
             self._store.acknowledge(command.id, message, is_done=False)
+
+    def _on_task_end(self, task: asyncio.Task[None]) -> None:
+        """A run that nobody guards or answers any more is saved and ended, with the reason."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            text = f"The supervisor could not go on watching ({type(error).__name__}: {error})."
+            self._stop = self._stop or Outcome(RunState.FAILED, text)
+            if self._child:
+                self._child.send(signal.SIGTERM)
 
     def _on_signal(self, number: signal.Signals) -> None:
         self._stop = self._stop or Outcome(RunState.STOPPED, f"The system ended it ({number.name}).")
@@ -288,6 +305,15 @@ class Supervisor:
             EventRow, "WHERE source = ? AND level = 'error' ORDER BY rowid DESC LIMIT 1", (source,)
         )
         return found[0].text if found else None
+
+
+def _guarded(settings: Settings, waivers: Mapping[str, str]) -> Settings:
+    """The settings that the guard keeps to: who waived the disk's check is not stopped by the same limit."""
+    if "disk" not in waivers:
+        return settings
+    return msgspec.structs.replace(
+        settings, limits=msgspec.structs.replace(settings.limits, min_free_disk_gib=0.0)
+    )
 
 
 def blocked_reason(blocking: list[Check]) -> str:

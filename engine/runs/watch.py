@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from engine.errors import StoreError
 from engine.ledger.cost import total_energy
 from engine.ledger.energy import EnergyMeter
 from engine.ledger.limits import LimitGuard, Standing
@@ -61,12 +62,12 @@ class Watch:
         try:
             while True:
                 # Rows that could not be written wait in the queue; a limit that could not act does so at the next beat.
-                with contextlib.suppress(BusyError):
+                with contextlib.suppress(BusyError, StoreError):
                     self.sample()
                 next_at = max(next_at + interval_s, time.monotonic())
                 await asyncio.sleep(next_at - time.monotonic())
         finally:
-            with contextlib.suppress(BusyError):
+            with contextlib.suppress(BusyError, StoreError):
                 self.sample()
             self._sampler.close()
             self._scribe.close()

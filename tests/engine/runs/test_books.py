@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -17,6 +18,7 @@ from engine.bill import BookedWindow, DayLine
 from engine.errors import RunFailedError, StoreError
 from engine.ledger.book import LedgerBook
 from engine.ledger.training_md import BEGIN, END
+from engine.preflight.context import GIB
 from engine.records import Check, RunState, TextSampleRow
 from engine.rehearsal import load
 from engine.runs.lock import Lock, device_lock_path
@@ -143,13 +145,27 @@ def test_a_limit_of_money_is_told_before_and_then_saves_and_stops(make_workspace
     assert 2.5 <= (workspace.ledger()[0].cost or 0.0) < 10
 
 
-def test_a_disk_that_is_nearly_full_stops_the_run(make_workspace: Make) -> None:
+def test_a_disk_that_fills_up_stops_the_run_unless_its_check_was_waived(make_workspace: Make) -> None:
     workspace = make_workspace(ENDLESS)
-    run_id = workspace.start(
-        overrides=["limits.min_free_disk_gib=900000"], waivers={"disk": "to see what happens"}
-    )
-    wait_for(lambda: workspace.status(run_id).state.is_over, 90, "the limit")
-    assert "min_free_disk_gib is reached" in (workspace.status(run_id).reason or "")
+    limit_gib = shutil.disk_usage(workspace.folder).free / GIB - 1.0
+    if limit_gib < 2:
+        pytest.skip("needs 3 GiB of free disk")
+    run_id = workspace.start(overrides=[f"limits.min_free_disk_gib={limit_gib:.3f}"])
+    wait_for(lambda: workspace.status(run_id).step, 90, "the first step")
+    ballast = workspace.folder / "ballast"
+    with ballast.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, 3 * GIB // 2)
+    try:
+        wait_for(lambda: workspace.status(run_id).state.is_over, 90, "the limit")
+        assert "min_free_disk_gib is reached" in (workspace.status(run_id).reason or "")
+        waived = workspace.start(
+            overrides=[f"limits.min_free_disk_gib={limit_gib:.3f}"], waivers={"disk": "to see what happens"}
+        )
+        wait_for(lambda: (workspace.status(waived).step or 0) > 3, 90, "steps although the disk is short")
+        assert not workspace.status(waived).state.is_over
+        workspace.command(waived, "stop")
+    finally:
+        ballast.unlink()
 
 
 def test_a_rehearsal_times_real_steps_and_leaves_nothing_else(make_workspace: Make) -> None:
