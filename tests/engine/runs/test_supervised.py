@@ -62,6 +62,11 @@ def test_a_run_goes_from_text_to_model_ledger_and_report(make_workspace: Make) -
         path.name for path in folder.model.iterdir()
     }
     assert not folder.is_supervised
+    for path in workspace.folder.glob("ledger.db*"):
+        path.unlink()
+    workspace.report()
+    assert [booked.run_id for booked in workspace.ledger()] == [run_id]
+    assert run_id in (workspace.folder / "TRAINING.md").read_text("utf-8")
 
 
 def test_a_killed_trainer_comes_back_and_its_energy_is_counted_once(make_workspace: Make) -> None:
