@@ -201,7 +201,8 @@ class Workspace:
             # Who holds the lock is alive, so its process id cannot have been given to another.
             os.kill(int(text), signal.SIGTERM)
             self._wait_until_unsupervised(folder, timeout_s=30.0)
-        folders.discard(folder)
+        if not folder.is_supervised:
+            folders.discard(folder)
 
     def _launch(self, folder: RunFolder) -> None:
         """Start a supervisor and wait until it lets the run begin."""
@@ -356,7 +357,9 @@ class Workspace:
         standing = Standing(hours=hours, cost=status.cost, free_bytes=free_bytes)
         reached = LimitGuard(settings.limits, settings.energy.currency).reached(standing)
         if reached:
-            raise RunFailedError(reached, f"For example: llm-tui resume {folder.id} --set limits.max_hours=0")
+            raise RunFailedError(
+                reached, f"Change it: llm-tui resume {folder.id} --set limits.KEY=VALUE; 0 is none."
+            )
         if overrides:
             settings_file.freeze(settings, folder.settings_path)
 

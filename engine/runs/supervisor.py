@@ -326,6 +326,8 @@ def main(folder: RunFolder) -> int:
 
     The last stand: whatever goes wrong here is written into the run before the process ends.
     """
+    if not folder.store_path.exists():
+        return 0  # the start was given up, and the folder with it
     lock = Lock(folder.supervisor_lock)
     if not lock.acquire(str(os.getpid()), timeout_s=2.0):
         return 0

@@ -28,6 +28,9 @@ from engine.sqlite import BusyError
 from engine.telemetry.host import disk_free_bytes
 from engine.telemetry.sampler import Sampler
 
+MAX_UNREADABLE_S = 30.0
+"""A run whose store cannot be read for longer has no guard any more: the watch ends, and the run with it."""
+
 
 class Watch:
     """Reads the sensors on its own beat, whatever the trainer does."""
@@ -59,11 +62,18 @@ class Watch:
         """Sample until cancelled; the last reading is written on the way out."""
         interval_s = self._settings.telemetry.interval_s
         next_at = time.monotonic()
+        unreadable_since_s: float | None = None
         try:
             while True:
                 # Rows that could not be written wait in the queue; a limit that could not act does so at the next beat.
-                with contextlib.suppress(BusyError, StoreError):
-                    self.sample()
+                try:
+                    with contextlib.suppress(BusyError):
+                        self.sample()
+                    unreadable_since_s = None
+                except StoreError:
+                    unreadable_since_s = unreadable_since_s or time.monotonic()
+                    if time.monotonic() - unreadable_since_s > MAX_UNREADABLE_S:
+                        raise
                 next_at = max(next_at + interval_s, time.monotonic())
                 await asyncio.sleep(next_at - time.monotonic())
         finally:
