@@ -11,6 +11,7 @@ import functools
 import math
 import re
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -18,6 +19,9 @@ from engine.records import Device
 
 _UTILISATION_FRAC = (0.30, 0.45)
 """Share of the peak to expect of a tuned loop at about 0.1B; an untuned one has been seen at 0.12 to 0.16."""
+USUAL_FLOP_PER_BYTE = {"cuda": 50.0, "cpu": 10.0}
+"""Sustained arithmetic for each byte that memory can move meanwhile: the GPUs of the table lie between 26 (RTX 3060)
+and 157 (L40S); a CPU with AMX and a share of a server's memory is near 10."""
 
 
 class Chip(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +32,8 @@ class Chip(msgspec.Struct, frozen=True, kw_only=True):
     """FLOP/s, dense bf16 or fp16 with fp32 accumulation."""
     board_watts: float
     """The board's rated power; a laptop's maker may set less."""
+    bandwidth_bytes_per_s: float
+    """Of the device's memory, by the data sheet; of several editions the slowest."""
     utilisation_frac: tuple[float, float] = _UTILISATION_FRAC
     """Lowest and highest share of the peak to expect of training, 0 to 1."""
 
@@ -41,23 +47,29 @@ class Chip(msgspec.Struct, frozen=True, kw_only=True):
 # Of two names that both fit, the first counts. A T4 falls back to its base clock at 70 W: 14 to 20 h for
 # the 7.1e17 FLOP of the 134m run, which is 15 to 22 % of its peak.
 _CHIPS = (
-    Chip(name="RTX 2050", peak_flops=11.0e12, board_watts=45),
-    Chip(name="RTX 3060", peak_flops=25.5e12, board_watts=170),
-    Chip(name="RTX 3070", peak_flops=40.6e12, board_watts=220),
-    Chip(name="RTX 3080", peak_flops=59.5e12, board_watts=320),
-    Chip(name="RTX 3090", peak_flops=71.0e12, board_watts=350),
-    Chip(name="RTX 4080", peak_flops=97.5e12, board_watts=320),
-    Chip(name="RTX 4090", peak_flops=165.2e12, board_watts=450),
-    Chip(name="RTX A6000", peak_flops=154.8e12, board_watts=300),
-    Chip(name="T4", peak_flops=65.0e12, board_watts=70, utilisation_frac=(0.15, 0.22)),
-    Chip(name="A10G", peak_flops=70.0e12, board_watts=150),
-    Chip(name="A10", peak_flops=125.0e12, board_watts=150),
-    Chip(name="L4", peak_flops=121.0e12, board_watts=72),
-    Chip(name="L40S", peak_flops=362.0e12, board_watts=350),
-    Chip(name="A100", peak_flops=312.0e12, board_watts=400),
-    Chip(name="H100 PCIe", peak_flops=756.0e12, board_watts=350),
-    Chip(name="H100", peak_flops=989.0e12, board_watts=700),
-    Chip(name="H200", peak_flops=989.0e12, board_watts=700),
+    Chip(name="RTX 2050", peak_flops=11.0e12, board_watts=45, bandwidth_bytes_per_s=112e9),
+    Chip(name="RTX 3060", peak_flops=25.5e12, board_watts=170, bandwidth_bytes_per_s=360e9),
+    Chip(name="RTX 3070", peak_flops=40.6e12, board_watts=220, bandwidth_bytes_per_s=448e9),
+    Chip(name="RTX 3080", peak_flops=59.5e12, board_watts=320, bandwidth_bytes_per_s=760e9),
+    Chip(name="RTX 3090", peak_flops=71.0e12, board_watts=350, bandwidth_bytes_per_s=936e9),
+    Chip(name="RTX 4080", peak_flops=97.5e12, board_watts=320, bandwidth_bytes_per_s=717e9),
+    Chip(name="RTX 4090", peak_flops=165.2e12, board_watts=450, bandwidth_bytes_per_s=1008e9),
+    Chip(name="RTX A6000", peak_flops=154.8e12, board_watts=300, bandwidth_bytes_per_s=768e9),
+    Chip(
+        name="T4",
+        peak_flops=65.0e12,
+        board_watts=70,
+        bandwidth_bytes_per_s=320e9,
+        utilisation_frac=(0.15, 0.22),
+    ),
+    Chip(name="A10G", peak_flops=70.0e12, board_watts=150, bandwidth_bytes_per_s=600e9),
+    Chip(name="A10", peak_flops=125.0e12, board_watts=150, bandwidth_bytes_per_s=600e9),
+    Chip(name="L4", peak_flops=121.0e12, board_watts=72, bandwidth_bytes_per_s=300e9),
+    Chip(name="L40S", peak_flops=362.0e12, board_watts=350, bandwidth_bytes_per_s=864e9),
+    Chip(name="A100", peak_flops=312.0e12, board_watts=400, bandwidth_bytes_per_s=1555e9),
+    Chip(name="H100 PCIe", peak_flops=756.0e12, board_watts=350, bandwidth_bytes_per_s=2000e9),
+    Chip(name="H100", peak_flops=989.0e12, board_watts=700, bandwidth_bytes_per_s=3350e9),
+    Chip(name="H200", peak_flops=989.0e12, board_watts=700, bandwidth_bytes_per_s=4800e9),
 )
 
 
@@ -171,3 +183,19 @@ def throughput(device: Device) -> Throughput:
         low_flops=low * chip.peak_flops,
         high_flops=high * chip.peak_flops,
     )
+
+
+class MemoryTraffic(msgspec.Struct, frozen=True, kw_only=True):
+    """What moving a byte of the device's memory costs."""
+
+    flop_per_byte: float
+    """Arithmetic that the device sustains in the time a byte takes."""
+    source: Literal["data sheet", "usual ratio"]
+
+
+def memory_traffic(device: Device) -> MemoryTraffic:
+    """By the device's data sheet; the usual ratio where it is not in the table, as no CPU is."""
+    chip = find_chip(device.name) if device.kind == "cuda" else None
+    if chip is None:
+        return MemoryTraffic(flop_per_byte=USUAL_FLOP_PER_BYTE[device.kind], source="usual ratio")
+    return MemoryTraffic(flop_per_byte=chip.sustained_flops / chip.bandwidth_bytes_per_s, source="data sheet")

@@ -31,7 +31,7 @@ def memory_parts(
     precision: Precision,
     optimizer: Literal["muon", "adamw"],
     micro_batch: int,
-    is_checkpointing: bool,
+    num_recomputed_blocks: int,
 ) -> dict[str, int]:
     """Bytes of weights, gradients, optimizer, activations, logits and workspace at the peak of a step.
 
@@ -39,11 +39,10 @@ def memory_parts(
     """
     tokens = micro_batch * shape.context
     boundary, block = activation_bytes_per_token(shape, device_kind, precision)
-    if is_checkpointing:
-        activations = tokens * (shape.n_layer * boundary + block)
-        recomputed = tokens * block
-    else:
-        activations, recomputed = tokens * shape.n_layer * block, 0
+    num_kept = shape.n_layer - num_recomputed_blocks
+    # The first blocks are recomputed, and one at a time: by then, what the others kept has gone.
+    recomputed = tokens * block if num_recomputed_blocks and not num_kept else 0
+    activations = tokens * (num_recomputed_blocks * boundary + num_kept * block) + recomputed
     half_copies = 0 if precision == "fp32" else 2 * shape.matrix_parameters
     return {
         "weights": 4 * shape.parameters + half_copies,

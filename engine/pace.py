@@ -11,8 +11,6 @@ from engine.ledger.cloud import entry_flops_per_token
 from engine.records import LedgerEntry, RunPlan
 from engine.settings import EnergySettings
 
-RECOMPUTE_FACTOR = 4 / 3
-"""Arithmetic with recomputed activations: a second forward pass beside one forward and two backward."""
 FP32_FACTOR = 2.0
 """How much longer fp32 takes than bf16, about: 1.8 to 2.0 measured on a CPU."""
 GPU_POWER_FRAC = 0.9
@@ -88,9 +86,10 @@ def _by_formula(plan: RunPlan, remark: str) -> Pace:
     if speed.flops is None or speed.low_flops is None or speed.high_flops is None:
         return Pace(None, None, None, f"{speed.basis}{remark}", "unknown")
     flop, basis = plan.shape.flops_per_token, speed.basis
-    if plan.is_checkpointing_activations:
-        flop *= RECOMPUTE_FACTOR
-        basis += "; a third more for recomputed activations"
+    if plan.num_recomputed_blocks:
+        extra = plan.num_recomputed_blocks * plan.shape.block_forward_flops_per_token
+        basis += f"; {extra / flop:.0%} more for recomputed activations"
+        flop += extra
     if plan.precision == "fp32":
         flop *= FP32_FACTOR
         basis += "; twice as long for fp32"

@@ -11,7 +11,9 @@ import os
 import shutil
 from typing import Literal
 
-from engine.chips import cpu_class, cpu_flags, throughput
+import msgspec
+
+from engine.chips import cpu_class, cpu_flags, memory_traffic, throughput
 from engine.errors import SettingsError
 from engine.footprint import Precision, memory_parts
 from engine.records import Device, RunPlan
@@ -31,13 +33,35 @@ less (15m, eager bf16, AMX)."""
 CUDA_MICRO_STEP_TOKENS = 65_536
 """On a GPU a larger one gains nothing more: parameter traffic is below 1 % of the step by then."""
 GOOD_MICRO_BATCH = 8
-"""Sequences at a time below which activations are recomputed, where that fits more of them."""
+"""Sequences at a time to begin with on a GPU whose free memory is unknown."""
+SAME_SPEED_FRAC = 0.10
+"""Combinations whose predicted speeds differ by less count as equally fast, and the larger micro-batch is taken:
+what the formula leaves out (launches, kernels too small to fill a GPU) speaks against small ones."""
+HALF_TRAFFIC_BYTES = 30
+"""Bytes a parameter that a micro-step moves whatever its size: 4 read and 2 written for the half-precision copy, read
+twice (4), its gradient written and read (2 + 2), made fp32 (4), and added to the sum of gradients (4 + 4 + 4)."""
+FP32_TRAFFIC_BYTES = 24
+"""The same without copies: read twice (8), the gradient written (4) and added (4 + 4 + 4)."""
+NUM_SIZES_BEYOND = 2
+"""Sizes to try beyond what fits by formula, which may be wrong."""
 MOST_PASSES = 40
 """Passes over the corpus beyond which repeating it taught nothing. Source: arXiv 2305.16264, figure 5."""
 COMPILE_PAYS_S = {"cuda": 600.0, "cpu": 1800.0}
 """Predicted seconds of a run from which compiling (1 to 2 min, for 4 to 19 % on a CPU, more on a GPU) pays."""
 COMPILE_PAYS_FLOP = 1e16
 """The same on a GPU that is not in the table."""
+
+
+class MicroStep(msgspec.Struct, frozen=True, kw_only=True):
+    """One way to cut a step into micro-steps."""
+
+    micro_batch: int
+    """Sequences at a time."""
+    num_recomputed_blocks: int
+    memory_bytes: int
+    """Predicted, at the peak of a step."""
+    tokens_per_s_frac: float
+    """Predicted speed relative to the fastest of those it was weighed against, above 0 up to 1."""
 
 
 def make_plan(settings: Settings, device: Device, training_tokens_hint: int | None = None) -> RunPlan:
@@ -57,8 +81,9 @@ def make_plan(settings: Settings, device: Device, training_tokens_hint: int | No
     search = _Search(
         shape, device, precision, training.optimizer, tokens_per_step // shape.context, budget_bytes
     )
-    micro_batch, is_checkpointing = search.choose(training)
-    parts = search.parts(micro_batch, is_checkpointing)
+    chosen = search.choose(training)
+    micro_batch = chosen.micro_batch
+    parts = search.parts(micro_batch, chosen.num_recomputed_blocks)
     return RunPlan(
         preset=preset,
         shape=shape,
@@ -74,11 +99,29 @@ def make_plan(settings: Settings, device: Device, training_tokens_hint: int | No
         grad_accum=tokens_per_step // (micro_batch * shape.context),
         steps=tokens_total // tokens_per_step,
         is_compiled=_is_compiled(training, device, tokens_total * shape.flops_per_token),
-        is_checkpointing_activations=is_checkpointing,
+        num_recomputed_blocks=chosen.num_recomputed_blocks,
         memory_parts_bytes=parts,
         memory_total_bytes=sum(parts.values()),
         memory_budget_bytes=budget_bytes,
     )
+
+
+def sizes_to_try(plan: RunPlan, settings: TrainingSettings) -> tuple[MicroStep, ...]:
+    """The micro-steps that are worth a try on the device itself, by ascending size.
+
+    Each recomputes the fewest blocks that fit the budget by formula; up to `NUM_SIZES_BEYOND` of them are larger
+    than what fits by it, with everything recomputed that the settings let be. A size that was set is the only one.
+    """
+    search = _Search(
+        plan.shape,
+        plan.device,
+        plan.precision,
+        plan.optimizer,
+        plan.tokens_per_step // plan.shape.context,
+        plan.memory_budget_bytes,
+    )
+    found = search.candidates(settings)
+    return found[: search.num_fitting(found) + NUM_SIZES_BEYOND]
 
 
 def _preset(model: ModelSettings, device: Device) -> str:
@@ -201,7 +244,7 @@ def _budget_bytes(settings: Settings, device: Device) -> int | None:
 
 
 class _Search:
-    """Looks for the micro-batch: sequences at a time, and whether their activations are recomputed."""
+    """Weighs how many sequences to take at a time against how many blocks must then be recomputed."""
 
     def __init__(
         self,
@@ -217,46 +260,74 @@ class _Search:
         self._precision: Precision = precision
         self._optimizer: Literal["muon", "adamw"] = optimizer
         self._budget_bytes = budget_bytes
+        self._num_sequences = num_sequences
         most_tokens = CPU_MICRO_STEP_TOKENS if device.kind == "cpu" else CUDA_MICRO_STEP_TOKENS
-        if budget_bytes is None and device.kind == "cuda":
-            most_tokens = GOOD_MICRO_BATCH * shape.context
         most = min(num_sequences, max(1, most_tokens // shape.context))
-        self._candidates = [n for n in range(most, 0, -1) if num_sequences % n == 0]
-        """Divisors of a step's sequences, largest first; 1 is always among them."""
+        self._sizes = [n for n in range(1, most + 1) if num_sequences % n == 0]
+        """Divisors of a step's sequences, ascending; 1 is always among them."""
 
-    def parts(self, micro_batch: int, is_checkpointing: bool) -> dict[str, int]:
+    def parts(self, micro_batch: int, num_recomputed_blocks: int) -> dict[str, int]:
         return memory_parts(
             self._shape,
             device_kind=self._device.kind,
             precision=self._precision,
             optimizer=self._optimizer,
             micro_batch=micro_batch,
-            is_checkpointing=is_checkpointing,
+            num_recomputed_blocks=num_recomputed_blocks,
         )
 
-    def choose(self, training: TrainingSettings) -> tuple[int, bool]:
-        """The micro-batch and whether to recompute; micro-batch 1 where nothing fits, which the plan then tells."""
-        if training.micro_batch != "auto":
-            asked = training.micro_batch
-            if training.activation_checkpointing != "auto":
-                return asked, training.activation_checkpointing == "on"
-            return asked, not self._fits(asked, False)
-        if training.activation_checkpointing != "auto":
-            is_checkpointing = training.activation_checkpointing == "on"
-            return self._largest(is_checkpointing) or 1, is_checkpointing
-        kept, recomputed = self._largest(False), self._largest(True)
-        if kept and (kept >= min(GOOD_MICRO_BATCH, self._candidates[0]) or kept >= recomputed):
-            return kept, False
-        return recomputed or 1, True
+    def choose(self, training: TrainingSettings) -> MicroStep:
+        """The fastest that fits; micro-batch 1 where nothing does, which the plan then tells."""
+        found = self.candidates(training)
+        fitting = found[: max(1, self.num_fitting(found))]
+        fastest = max(step.tokens_per_s_frac for step in fitting)
+        # Ascending: of those that the formula cannot tell apart, the largest.
+        return [step for step in fitting if step.tokens_per_s_frac >= fastest * (1 - SAME_SPEED_FRAC)][-1]
 
-    def _largest(self, is_checkpointing: bool) -> int:
-        """The largest candidate that fits, 0 where none does."""
-        return next((n for n in self._candidates if self._fits(n, is_checkpointing)), 0)
+    def candidates(self, training: TrainingSettings) -> tuple[MicroStep, ...]:
+        """Every size that the settings allow, ascending, each with the fewest recomputed blocks that fit.
 
-    def _fits(self, micro_batch: int, is_checkpointing: bool) -> bool:
-        if self._budget_bytes is None:
-            return True
-        return sum(self.parts(micro_batch, is_checkpointing).values()) <= self._budget_bytes
+        All that may be are recomputed where even then it does not fit.
+        """
+        sizes = self._sizes if training.micro_batch == "auto" else [training.micro_batch]
+        layers = self._shape.n_layer
+        numbers = {"on": [layers], "off": [0], "auto": range(layers + 1)}[training.activation_checkpointing]
+        found = []
+        for size in sizes:
+            by_number = {n: sum(self.parts(size, n).values()) for n in numbers}
+            budget = self._budget_bytes
+            chosen = next((n for n in numbers if budget is None or by_number[n] <= budget), numbers[-1])
+            found.append((size, chosen, by_number[chosen]))
+        seconds = [self._seconds(size, number) for size, number, _ in found]
+        return tuple(
+            MicroStep(
+                micro_batch=size,
+                num_recomputed_blocks=number,
+                memory_bytes=memory_bytes,
+                tokens_per_s_frac=min(seconds) / taken,
+            )
+            for (size, number, memory_bytes), taken in zip(found, seconds, strict=True)
+        )
+
+    def num_fitting(self, found: tuple[MicroStep, ...]) -> int:
+        """How many of them are known to fit; where a GPU's free memory is unknown, those up to a good size."""
+        if self._budget_bytes is not None:
+            return sum(step.memory_bytes <= self._budget_bytes for step in found)
+        if self._device.kind == "cpu":
+            return len(found)
+        return sum(step.micro_batch <= GOOD_MICRO_BATCH for step in found)
+
+    def _seconds(self, micro_batch: int, num_recomputed_blocks: int) -> float:
+        """Of a step without its optimizer, in no particular unit where the device's speed is unknown."""
+        shape = self._shape
+        tokens = self._num_sequences * shape.context
+        flop = shape.flops_per_token + num_recomputed_blocks * shape.block_forward_flops_per_token
+        moved = memory_traffic(self._device)
+        traffic_bytes = shape.parameters * (
+            FP32_TRAFFIC_BYTES if self._precision == "fp32" else HALF_TRAFFIC_BYTES
+        )
+        num_micro_steps = self._num_sequences / micro_batch
+        return tokens * flop + num_micro_steps * traffic_bytes * moved.flop_per_byte
 
 
 def _is_compiled(training: TrainingSettings, device: Device, run_flop: float) -> bool:

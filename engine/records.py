@@ -309,7 +309,8 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
     grad_accum: int
     steps: int
     is_compiled: bool
-    is_checkpointing_activations: bool
+    num_recomputed_blocks: int
+    """Blocks, from the first on, that keep only their input and compute the rest anew going backward; 0: none."""
     memory_parts_bytes: dict[str, int]
     """weights, gradients, optimizer, activations, logits, workspace: predicted."""
     memory_total_bytes: int

@@ -61,6 +61,11 @@ class ModelShape(msgspec.Struct, frozen=True, kw_only=True):
         multiplying = self.matrix_parameters + self.vocab_size * self.n_embd
         return 6.0 * multiplying + 6.0 * self.n_layer * self.n_embd * self.context
 
+    @property
+    def block_forward_flops_per_token(self) -> float:
+        """FLOP of one block's forward pass, a token: what recomputing it costs. Counted as `flops_per_token`."""
+        return 2.0 * self.matrix_parameters / self.n_layer + 2.0 * self.n_embd * self.context
+
 
 PRESETS: dict[str, ModelShape] = {
     "tiny": ModelShape(

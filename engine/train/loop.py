@@ -72,7 +72,7 @@ class Training:
         self.vocabulary = Vocabulary(folder.path / "tokenizer.json", self.manifest.end_of_text_id)
         self.accelerator = Accelerator(self.plan)
         torch.manual_seed(self.settings.seed)
-        self.model = Decoder(self.plan.shape, is_checkpointing=self.plan.is_checkpointing_activations)
+        self.model = Decoder(self.plan.shape, num_recomputed_blocks=self.plan.num_recomputed_blocks)
         self.model.to(self.accelerator.device)
         self.optimizer = OptimizerSet(
             self.model, self.plan.optimizer, self.plan.learning_rate, self.settings.weight_decay

@@ -160,11 +160,14 @@ class Trunk(nn.Module):
 class Decoder(nn.Module):
     """The whole model. Its forward gives hidden states; `head` is what turns them into logits."""
 
-    def __init__(self, shape: ModelShape, *, is_checkpointing: bool = False) -> None:
+    def __init__(self, shape: ModelShape, *, num_recomputed_blocks: int = 0) -> None:
         super().__init__()
         self.shape = shape
-        self.is_checkpointing = is_checkpointing
-        """Whether training recomputes each block's activations in the backward pass instead of keeping them."""
+        self.num_recomputed_blocks = num_recomputed_blocks
+        """Blocks, from the first on, whose activations are computed anew in the backward pass instead of kept.
+
+        The first ones, since they are recomputed last, when what the others kept has gone.
+        """
         self.model = Trunk(shape)
         self.lm_head = None if shape.tie_embeddings else nn.Linear(shape.n_embd, shape.vocab_size, bias=False)
         cosine, sine = rotary_tables(shape.context, shape.head_dim)
@@ -188,7 +191,7 @@ class Decoder(nn.Module):
         for index, block in enumerate(self.model.layers):
             if not self.training:
                 x = block.forward(x, cosine, sine, None if caches is None else caches[index])
-            elif self.is_checkpointing:
+            elif index < self.num_recomputed_blocks:
                 x = checkpoint(block, x, cosine, sine, use_reentrant=False)
             else:
                 x = block(x, cosine, sine)

@@ -175,20 +175,20 @@ def test_compiling_is_left_to_runs_that_are_long_enough(monkeypatch: pytest.Monk
 def test_134m_fits_a_four_gb_card_with_recomputation() -> None:
     found = planned(gpu(3.3), preset="134m")
     assert found.fits
-    assert found.is_checkpointing_activations
+    assert found.num_recomputed_blocks
     assert found.micro_batch >= 8
 
 
 def test_a_roomy_gpu_needs_no_recomputation() -> None:
     found = planned(gpu(78.0, total_gib=80.0, name="NVIDIA H100 80GB HBM3", capability=(9, 0)), preset="134m")
-    assert not found.is_checkpointing_activations
+    assert not found.num_recomputed_blocks
     assert found.micro_batch >= 8 and found.fits
 
 
 def test_what_does_not_fit_is_said() -> None:
     found = planned(gpu(1.0), preset="134m")
     assert found.fits is False
-    assert (found.micro_batch, found.is_checkpointing_activations) == (1, True)
+    assert (found.micro_batch, found.num_recomputed_blocks) == (1, 12)
     unknown = Device(
         kind="cuda", name="X", identity="GPU-1", total_bytes=4 * GIB, free_bytes=None, capability=(8, 6)
     )
@@ -196,10 +196,10 @@ def test_what_does_not_fit_is_said() -> None:
 
 
 def test_settings_win_over_the_search() -> None:
-    assert not planned(gpu(3.3), {"activation_checkpointing": "off"}).is_checkpointing_activations
-    assert planned(CPU, {"activation_checkpointing": "on"}).is_checkpointing_activations
+    assert not planned(gpu(3.3), {"activation_checkpointing": "off"}).num_recomputed_blocks
+    assert planned(CPU, {"activation_checkpointing": "on"}).num_recomputed_blocks == 4
     assert planned(gpu(3.3), {"micro_batch": 2, "activation_checkpointing": "off"}).micro_batch == 2
-    assert planned(gpu(3.3), {"micro_batch": 8}).is_checkpointing_activations
+    assert planned(gpu(3.3), {"micro_batch": 8}).num_recomputed_blocks
     budget = Settings(limits=LimitSettings(vram_budget_gib=2.0))
     assert make_plan(budget, gpu(3.3)).memory_budget_bytes == 2 * GIB
 
@@ -241,10 +241,10 @@ MEASURED_MIB = [
 
 
 @pytest.mark.parametrize(
-    ("preset", "micro_batch", "is_checkpointing", "precision", "measured_mib"), MEASURED_MIB
+    ("preset", "micro_batch", "is_recomputing", "precision", "measured_mib"), MEASURED_MIB
 )
 def test_the_formula_agrees_with_what_torch_allocates(
-    preset: str, micro_batch: int, is_checkpointing: bool, precision: str, measured_mib: float
+    preset: str, micro_batch: int, is_recomputing: bool, precision: str, measured_mib: float
 ) -> None:
     parts = memory_parts(
         PRESETS[preset],
@@ -252,7 +252,7 @@ def test_the_formula_agrees_with_what_torch_allocates(
         precision=precision,  # type: ignore[arg-type]
         optimizer="adamw",
         micro_batch=micro_batch,
-        is_checkpointing=is_checkpointing,
+        num_recomputed_blocks=PRESETS[preset].n_layer if is_recomputing else 0,
     )
     counted = sum(parts[name] for name in ("weights", "gradients", "activations", "logits")) / MIB
     assert -0.06 < counted / measured_mib - 1 < 0.18

@@ -73,7 +73,7 @@ def plan(device: Device = CPU, preset: str = "tiny", tokens_total: int = 2_002_9
         grad_accum=2,
         steps=tokens_total // 4096,
         is_compiled=False,
-        is_checkpointing_activations=False,
+        num_recomputed_blocks=0,
         memory_parts_bytes={"weights": 2**24},
         memory_total_bytes=2**28,
         memory_budget_bytes=2**30,

@@ -111,7 +111,7 @@ def make_run(workspace: Path, source: str = "text", *, tokens: int = 4096) -> Pa
         grad_accum=1,
         steps=tokens // 512,
         is_compiled=False,
-        is_checkpointing_activations=False,
+        num_recomputed_blocks=0,
         memory_parts_bytes={},
         memory_total_bytes=0,
         memory_budget_bytes=None,

@@ -55,7 +55,7 @@ def make_plan(**changes: object) -> RunPlan:
         grad_accum=8 // micro_batch,
         steps=steps,
         is_compiled=False,
-        is_checkpointing_activations=False,
+        num_recomputed_blocks=0,
         memory_parts_bytes={},
         memory_total_bytes=0,
         memory_budget_bytes=None,

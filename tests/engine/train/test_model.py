@@ -15,7 +15,7 @@ from engine.train.model import Decoder, KeyValueCache, RMSNorm
 from tests.engine.train.conftest import SMALL
 
 
-def randomised(shape: ModelShape, **options: bool) -> Decoder:
+def randomised(shape: ModelShape, **options: int) -> Decoder:
     """A model none of whose parameters is at a special value."""
     model = Decoder(shape, **options)
     generator = torch.Generator().manual_seed(3)
@@ -123,8 +123,10 @@ def test_reading_token_by_token_equals_reading_at_once():
     torch.testing.assert_close(torch.cat(parts, 1), at_once, rtol=1e-4, atol=1e-5)
 
 
-def test_recomputed_activations_change_no_gradient():
-    plain, recomputing = randomised(SMALL), randomised(SMALL, is_checkpointing=True)
+@pytest.mark.parametrize("num_recomputed_blocks", [1, 2])
+def test_recomputed_activations_change_no_gradient(num_recomputed_blocks: int):
+    plain = randomised(SMALL)
+    recomputing = randomised(SMALL, num_recomputed_blocks=num_recomputed_blocks)
     ids = torch.randint(0, 512, (2, 16))
     for model in (plain, recomputing):
         model.train()
