@@ -35,6 +35,11 @@ class RunState(StrEnum):
 Role = Literal["supervisor", "trainer", "corpus"]
 Level = Literal["info", "warning", "error"]
 Verb = Literal["pause", "resume", "checkpoint", "stop"]
+RampState = Literal[
+    "trying", "proven", "slower", "over-budget", "out-of-memory", "failed", "killed", "stopped"
+]
+"""Of a size: it is being tried; it works; it works, slower than a smaller one; it leaves no margin; the device has no
+room for it; it failed otherwise; its process died; the run was stopped meanwhile."""
 
 
 # --- rows of run.db -------------------------------------------------------------------------------------------
@@ -77,6 +82,35 @@ class ProgressRow(msgspec.Struct, frozen=True, kw_only=True):
     done_bytes: int
     total_bytes: int | None = None
     bytes_per_s: float | None = None
+
+
+class RampRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One size that the batch ramp tried on the device itself. None: it did not get as far."""
+
+    number: int
+    """From 1, in the order of trying; a ramp that is begun anew counts on."""
+    ramp: int
+    """Which ramp of the run, from 1: one that was stopped is begun anew."""
+    at: float
+    micro_batch: int
+    """Sequences at a time."""
+    num_recomputed_blocks: int
+    state: str
+    """One of `RampState`."""
+    memory_bytes: int | None = None
+    """The most that it took, of the device (CUDA, the context counted in) or of RAM."""
+    budget_bytes: int | None = None
+    """What it may take, and still leave a margin; None: not known."""
+    tokens_per_s: float | None = None
+    """Of a whole optimizer step: all its micro-steps and the update."""
+    evaluate_s: float | None = None
+    save_s: float | None = None
+    load_s: float | None = None
+    seconds: float | None = None
+    """What trying it took."""
+    note: str = ""
+    """Why it did not work, raw; else empty."""
+    is_chosen: bool = False
 
 
 class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -290,6 +324,8 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     num_cores: int = 1
     note: str = ""
     """Why not the GPU, where one was seen but cannot be used; else empty."""
+    driver: str | None = None
+    """The GPU driver's version; None on a CPU or unknown."""
 
 
 class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -502,6 +538,8 @@ class RunSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     there was none. Their difference says how far either may be off."""
     thermal: ThermalRow | None = None
     """What heat has cost over all lives of the supervisor (`segment` 0); None: nothing."""
+    ramp: tuple[RampRow, ...] = ()
+    """The sizes that the batch ramp has tried so far, ascending, while the run is prepared; else none."""
 
 
 class RunSummary(msgspec.Struct, frozen=True, kw_only=True):

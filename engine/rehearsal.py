@@ -32,6 +32,42 @@ class Rehearsal(msgspec.Struct, frozen=True, kw_only=True):
     """As `StepRow.memory_bytes`; None: not reported."""
 
 
+class Proof(msgspec.Struct, frozen=True, kw_only=True):
+    """One size, proven on the device: a step with the optimizer's state, an evaluation, a save and a load.
+
+    Each memory is the most that was held during that part: of the device, CUDA's context counted in, or of RAM.
+    """
+
+    micro_batch: int
+    num_recomputed_blocks: int
+    step_s: float
+    """A whole optimizer step, of `tokens_per_step`: worked out from the fastest micro-step and the update."""
+    micro_step_s: float
+    update_s: float
+    tokens_per_s: float
+    """Of such steps, eager: a compiled model is faster by about the same share at every size."""
+    step_memory_bytes: int
+    evaluate_s: float
+    """One batch of a validation."""
+    evaluate_memory_bytes: int
+    save_s: float
+    """A checkpoint: written, synced, read back and hashed."""
+    save_memory_bytes: int
+    checkpoint_bytes: int
+    load_s: float
+    """The same found again, verified, and loaded into model and optimizer."""
+    load_memory_bytes: int
+    memory_bytes: int
+    """The most of all parts."""
+    budget_bytes: int | None
+    """What may be taken and still leave a margin; None: not known."""
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether a margin is left; None where that is not known."""
+        return None if self.budget_bytes is None else self.memory_bytes <= self.budget_bytes
+
+
 def path_of(workspace: Path) -> Path:
     """Where a workspace keeps its rehearsals."""
     return workspace / "cache" / FILE_NAME

@@ -32,6 +32,7 @@ validation_frac = 0.1
 [training]
 tokens = {tokens}
 tokens_per_step = 1024
+micro_batch = 16
 learning_rate = 0.003
 checkpoint_every_s = 1
 eval_every_s = 2

@@ -51,6 +51,11 @@ class RunFolder:
         return self.path / "corpus.json"
 
     @property
+    def scratch(self) -> Path:
+        """What the batch ramp writes to prove that it can; gone once it is over."""
+        return self.path / "scratch"
+
+    @property
     def log_path(self) -> Path:
         """Output of the supervisor and its children."""
         return self.path / "log"

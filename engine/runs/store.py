@@ -30,6 +30,7 @@ from engine.records import (
     LossPoint,
     MinuteRow,
     ProgressRow,
+    RampRow,
     RunState,
     SensorRow,
     Series,
@@ -97,6 +98,7 @@ TABLES = (
     Table("state", StateRow),
     Table("heartbeat", HeartbeatRow, "role"),
     Table("progress", ProgressRow, "kind"),
+    Table("ramp", RampRow, "number"),
     Table("attempt", AttemptRow, "attempt"),
     Table("step", StepRow, "step"),
     Table("evaluation", EvaluationRow, "step"),
@@ -226,6 +228,10 @@ class RunStore:
             return 0
         name = next(table.name for table in TABLES if table.record is record)
         return int(self._database.query(f"SELECT count(*) FROM {name}")[0][0])
+
+    def ramp(self) -> list[RampRow]:
+        """The sizes of the newest batch ramp, in the order of trying."""
+        return self.rows(RampRow, "WHERE ramp = (SELECT max(ramp) FROM ramp) ORDER BY number")
 
     def num_states(self) -> int:
         """How many states the run has been in."""

@@ -33,6 +33,7 @@ from engine.runs.books import close_books
 from engine.runs.child import Child, how_it_ended
 from engine.runs.folder import RunFolder
 from engine.runs.lock import Lock, device_lock_path, holder
+from engine.runs.ramp import BatchRamp
 from engine.runs.watch import Watch, event
 from engine.settings import Settings
 from engine.sqlite import BusyError
@@ -92,7 +93,7 @@ class Supervisor:
         return outcome
 
     async def _course(self) -> Outcome:
-        for stage in (self._preflight, self._prepare, self._train):
+        for stage in (self._preflight, self._prepare, self._find_batch_size, self._train):
             outcome = await stage()
             if outcome is not None:
                 return outcome
@@ -140,6 +141,32 @@ class Supervisor:
         return Outcome(
             RunState.FAILED, self._newest_error("corpus") or f"The corpus: {how_it_ended(exit_code)}."
         )
+
+    async def _find_batch_size(self) -> Outcome | None:
+        """Try sizes on the device itself, where the size was left open and is not remembered."""
+        self._watch.phase = "finding the batch size"
+        ramp = BatchRamp(self._folder, self._store, self._settings, self._plan)
+        if not ramp.is_needed:
+            return None
+        await self._wait_for_former_trainer()
+        if self._stop:
+            return self._stop
+        if not ramp.recall():
+
+            def look() -> bool:
+                self._watch.phase, is_too_long = ramp.look()
+                return is_too_long
+
+            exit_code = await self._run_child(ramp.command, is_hopeless=look)
+            if self._stop:
+                ramp.close_open_row("stopped", "")
+                ramp.clear()
+                return self._stop
+            reason = ramp.conclude(how_it_ended(exit_code))
+            if reason:
+                return Outcome(RunState.FAILED, reason)
+        self._plan = ramp.plan
+        return None
 
     async def _train(self) -> Outcome:
         """Keep a trainer alive until it finished, stopped, or gave up too often."""
@@ -199,8 +226,14 @@ class Supervisor:
         return None
 
     async def _run_child(
-        self, command: list[str], started: Callable[[int], None] | None = None, *, watch_silence: bool = False
+        self,
+        command: list[str],
+        started: Callable[[int], None] | None = None,
+        *,
+        watch_silence: bool = False,
+        is_hopeless: Callable[[], bool] | None = None,
     ) -> int:
+        """A process to its end; the exit code. Once it `is_hopeless`, asked every second, it is killed."""
         self._child = await Child.start(command, self._folder.log_path)
         if started:
             started(self._child.pid)
@@ -208,6 +241,8 @@ class Supervisor:
         heard, heard_at = None, time.monotonic()
         while not waiting.done():
             await asyncio.wait({waiting}, timeout=1.0)
+            if is_hopeless and is_hopeless():
+                self._child.send(signal.SIGKILL)
             if not watch_silence:
                 continue
             newest = self._store.heartbeat("trainer")

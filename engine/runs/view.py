@@ -156,6 +156,7 @@ class _Reading:
             gpu_counter_j=by_both[0],
             gpu_integrated_j=by_both[1],
             thermal=_thermal_loss(store.rows(ThermalRow)),
+            ramp=tuple(store.ramp()) if is_preparing else (),
         )
 
     def _phase(self) -> str:

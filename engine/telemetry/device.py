@@ -104,6 +104,7 @@ def _gpu_device(reading: GpuReading) -> Device:
         total_bytes=reading.memory_total_bytes,
         free_bytes=reading.memory_free_bytes,
         capability=reading.gpu.capability,
+        driver=reading.gpu.driver_version,
         num_cores=num_physical_cores(),
     )
 

@@ -1,4 +1,4 @@
-"""`python -m engine.train run|generate|probe`: the door to torch for everything else."""
+"""`python -m engine.train run|ramp|prove|generate|probe`: the door to torch for everything else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import msgspec
+
 from engine.errors import EngineError, RunFailedError
+from engine.records import RunPlan
 from engine.runs.folder import RunFolder
 from engine.runs.lock import Lock
 
@@ -25,13 +28,13 @@ The allocator keeps big blocks, in huge pages, instead of giving them back and f
 Threads that wait for each other spin for microseconds only: with the default, one busy program beside a training
 on two cores made it 12 times slower, with this 2 to 3 times; alone it costs about 4 %.
 """
-REFUSED = 2
+REFUSED, ORPHANED = 2, 11
 INTERRUPTED = 130
 """What a shell reports of a program that Ctrl-C ended."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one of the three, and say with which exit code to end.
+    """Run one of the five, and say with which exit code to end.
 
     That of `TrainerExit` for `run`, else 0; 2 for an EngineError, 130 for Ctrl-C.
     """
@@ -39,6 +42,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if parsed.verb == "run":
             return _run(parsed.run_dir)
+        if parsed.verb == "ramp":
+            return _ramp(parsed.run_dir)
+        if parsed.verb == "prove":
+            return _prove(parsed)
         if parsed.verb == "generate":
             return _generate(parsed)
         return _probe()
@@ -54,6 +61,12 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True)
     run = verbs.add_parser("run", help="train a run")
     run.add_argument("run_dir", type=Path)
+    ramp = verbs.add_parser("ramp", help="find a run's batch size on the device itself")
+    ramp.add_argument("run_dir", type=Path)
+    prove = verbs.add_parser("prove", help="prove one size of a plan, and print what it took as JSON")
+    prove.add_argument("plan", type=Path, help="a RunPlan as JSON")
+    prove.add_argument("scratch", type=Path, help="a folder for a checkpoint that is deleted again")
+    prove.add_argument("--micro-batch", type=int, default=1)
     generate = verbs.add_parser("generate", help="stream text of a run's model to stdout")
     generate.add_argument("run_dir", type=Path)
     generate.add_argument("--prompt", default="")
@@ -70,23 +83,58 @@ def tuned(environment: Mapping[str, str]) -> dict[str, str]:
     return {**TUNED_ENVIRONMENT, **environment}
 
 
-def _run(run_dir: Path) -> int:
-    """Train; first starting this very process anew with a tuned environment, which keeps its process id."""
-    parent_pid = os.getppid()
+def _tune() -> None:
+    """Start this very process anew where its environment is not tuned yet; its process id stays."""
     wanted = tuned(os.environ)
     if sys.platform == "linux" and wanted != dict(os.environ):
         os.execve(sys.executable, sys.orig_argv, wanted)
+
+
+def _locked(run_dir: Path) -> RunFolder:
+    """The run, locked to the end of this process, which no terminal ends."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     folder = RunFolder(run_dir.resolve())
-    lock = Lock(folder.trainer_lock)
-    if not lock.acquire(str(os.getpid())):
+    if not Lock(folder.trainer_lock).acquire(str(os.getpid())):
         raise RunFailedError(
             f"Another trainer is at work on run {folder.id}.", "Wait for it, or stop the run."
         )
+    return folder
+
+
+def _run(run_dir: Path) -> int:
+    parent_pid = os.getppid()
+    _tune()
+    folder = _locked(run_dir)
     from engine.train.loop import train
 
     return int(train(folder.path, parent_pid))
+
+
+def _ramp(run_dir: Path) -> int:
+    parent_pid = os.getppid()
+    _tune()
+    folder = _locked(run_dir)
+    from engine.train.ramp import OrphanedError, ramp
+
+    try:
+        ramp(folder.path, parent_pid)
+    except OrphanedError:
+        return ORPHANED
+    return 0
+
+
+def _prove(parsed: argparse.Namespace) -> int:
+    _tune()
+    from engine.train.proof import prove
+
+    try:
+        plan = msgspec.json.decode(parsed.plan.read_bytes(), type=RunPlan)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise EngineError(f"{parsed.plan} is no plan: {error}") from error
+    found = prove(plan, parsed.scratch, parsed.micro_batch)
+    _say([msgspec.json.encode(found).decode() + "\n"])
+    return 0
 
 
 def _generate(parsed: argparse.Namespace) -> int:

@@ -15,7 +15,8 @@ from engine.train.model import Decoder
 
 _MAX_TOKENS = {"cpu": 16_384, "cuda": 131_072}
 """Tokens a validation: about a second's work."""
-_BATCH = 8
+BATCH = 8
+"""Windows at a time."""
 
 
 class Validator:
@@ -39,15 +40,20 @@ class Validator:
         model.eval()
         total = torch.zeros((), device=self._accelerator.device)
         for batch in self._batches:
-            ids = batch.to(self._accelerator.device)  # (B, T + 1)
-            with self._accelerator.autocast():
-                hidden = model(ids[:, :-1])  # (B, T, D)
-                total += cross_entropy_sum(hidden.flatten(0, 1), model.head, ids[:, 1:].flatten())
+            total += summed_loss(model, self._accelerator, batch.to(self._accelerator.device))
         return total.item() / self.num_tokens
 
     def bits_per_byte(self, loss: float) -> float:
         """Nats a token as bits a UTF-8 byte of the text, comparable between tokenizers."""
         return loss / math.log(2) * self._tokens_per_byte
+
+
+@torch.no_grad()
+def summed_loss(model: Decoder, accelerator: Accelerator, ids: Tensor) -> Tensor:
+    """The loss of windows (B, T + 1), summed over their B * T predictions, in nats; a scalar on the device."""
+    with accelerator.autocast():
+        hidden = model(ids[:, :-1])  # (B, T, D)
+        return cross_entropy_sum(hidden.flatten(0, 1), model.head, ids[:, 1:].flatten())
 
 
 def _batches(tokens: Tokens, context: int, max_tokens: int) -> list[Tensor]:
@@ -57,4 +63,4 @@ def _batches(tokens: Tokens, context: int, max_tokens: int) -> list[Tensor]:
     num_windows = (len(tokens) - 1) // length
     num_taken = max(1, min(num_windows, max_tokens // length))
     starts = [index * num_windows // num_taken * length for index in range(num_taken)]
-    return [read_windows(tokens, starts[at : at + _BATCH], length) for at in range(0, num_taken, _BATCH)]
+    return [read_windows(tokens, starts[at : at + BATCH], length) for at in range(0, num_taken, BATCH)]

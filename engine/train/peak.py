@@ -1,0 +1,75 @@
+"""The most memory that a stretch of work takes, and giving back what none of it needs any more."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import resource
+import sys
+from pathlib import Path
+
+import torch
+
+from engine.footprint import CUDA_CONTEXT_BYTES
+from engine.records import RunPlan
+
+CUDA_MARGIN_FRAC = 0.05
+"""Share of the VRAM that is free now which is to stay free, whatever the plan found free."""
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+class PeakMemory:
+    """Peaks of this process: of a GPU as its driver sees them, or of RAM."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._is_cuda = device.type == "cuda"
+
+    def begin(self) -> None:
+        """Forget earlier peaks; where the system cannot, on a CPU, a peak is that of the process so far."""
+        if self._is_cuda:
+            torch.cuda.reset_peak_memory_stats()
+            return
+        with contextlib.suppress(OSError):
+            _CLEAR.write_text("5")  # Source: proc_pid_clear_refs(5)
+
+    def peak_bytes(self) -> int:
+        """The most since `begin`; on CUDA what the allocator reserved, and the context's usual size on top."""
+        if self._is_cuda:
+            return int(torch.cuda.max_memory_reserved()) + CUDA_CONTEXT_BYTES
+        with contextlib.suppress(OSError, StopIteration):
+            line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+            return int(line.split()[1]) * 1024
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+    def release(self) -> None:
+        """Give back what is allocated but not used, so that the next stretch begins from what it needs."""
+        gc.collect()
+        if self._is_cuda:
+            torch.cuda.empty_cache()
+        elif sys.platform == "linux":
+            with contextlib.suppress(OSError, AttributeError):
+                ctypes.CDLL(None).malloc_trim(0)  # glibc's; absent from musl
+
+    def budget_bytes(self, plan: RunPlan) -> int | None:
+        """What a run may take: the plan's budget, and on a GPU no more than leaves a margin of what is free now.
+
+        To be asked before anything was put on the GPU.
+        """
+        if not self._is_cuda:
+            return plan.memory_budget_bytes
+        free_bytes, _ = torch.cuda.mem_get_info()
+        now_bytes = int((free_bytes + CUDA_CONTEXT_BYTES) * (1 - CUDA_MARGIN_FRAC))
+        return min(now_bytes, plan.memory_budget_bytes or now_bytes)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a failed allocation is what an error tells of.
+
+    torch 2.13 has no type of its own for a CPU allocation that failed: c10/core/impl/alloc_cpu.cpp raises a plain
+    RuntimeError, so that its text is all there is to go by.
+    """
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error)
