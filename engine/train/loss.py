@@ -71,8 +71,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 .scatter_add_(1, target[:, None], torch.full_like(log_probs[:, :1], -1.0))
                 .to(dtype)
             )  # (C, V)
+            del log_probs
             torch.mm(slope, matrix, out=grad_hidden[start : start + chunk])
             grad_head += slope.T @ part
+            del slope  # or it would be held while the next chunk's logits are made
         ctx.save_for_backward(grad_hidden, grad_head)
         ctx.hidden_dtype, ctx.head_dtype = hidden.dtype, head.dtype
         return total
