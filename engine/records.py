@@ -397,6 +397,24 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CloudQuote(msgspec.Struct, frozen=True, kw_only=True):
+class Figure(msgspec.Struct, frozen=True, kw_only=True):
+    """One number of a check's evidence; None is unknown, or does not apply."""
+
+    label: str
+    """What it counts, in a word or two: "VRAM free"."""
+    unit: Literal["bytes", "celsius", "frac", "s", "tokens_per_s", "count"]
+    now: float | None
+    before: float | None = None
+    """When it was first looked at, or before applications were closed."""
+    needed: float | None = None
+    """What the run wants of it: at least this of what is free, at most this of a temperature."""
+
+
+RemedyAction = Literal["", "close-apps", "write-settings", "enable-linger", "tick"]
+"""What can be done about a verdict from within llm-tui. "close-apps" and "tick" need the person; the others are
+`Workspace.apply_remedy`."""
+
+
     """What one cloud offer would come to."""
 
     provider: str
@@ -407,6 +425,87 @@ class CloudQuote(msgspec.Struct, frozen=True, kw_only=True):
     hours: float | None
     usd: float | None
     as_of: str
+    is_waivable: bool = True
+    """Whether this very verdict could be waived; of no meaning where it does not block."""
+    remedy_action: RemedyAction = ""
+    figures: tuple[Figure, ...] = ()
+    """The numbers behind the evidence."""
+    at: float | None = None
+    """When the verdict was found; None in records of before it was kept."""
+    seconds: float | None = None
+    """How long it took to find."""
+
+
+class CheckStep(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the checklist before it has a verdict."""
+
+    id: str
+    title: str
+    is_waivable: bool = True
+    """Whether it ever can be waived."""
+    is_slow: bool = False
+    """Whether it may take more than a second or two."""
+
+
+class OpenProcess(msgspec.Struct, frozen=True, kw_only=True):
+    """A program that holds GPU memory, or that `preflight.close_apps` names; None is unknown."""
+
+    pid: int
+    started_s: float | None
+    """Seconds from the boot of the machine to its start: with the pid it names a process for good. None: it cannot be
+    seen from here, and so not be closed."""
+    name: str
+    """At most 256 characters, raw text from outside; bytes that are no UTF-8 stand as \\xNN."""
+    user: str | None
+    gpu_bytes: int | None
+    """GPU memory it holds, over all GPUs; None: an amount that the driver does not tell; 0: none."""
+    rss_bytes: int | None
+    age_s: float | None
+    is_unwanted: bool
+    """Whether `preflight.close_apps` names it."""
+    may_close: bool
+    why_not: str = ""
+    """Why llm-tui does not close it; empty where it may."""
+
+
+class OpenProcesses(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is open: the most GPU memory first, unknown amounts before none, then by resident memory."""
+
+    processes: tuple[OpenProcess, ...]
+    free_bytes: int | None
+    """Free memory of all GPUs that can be read; None: there is none."""
+    note: str
+    """What the list does not know and why, as "the driver does not tell how much each holds"; empty: it is whole."""
+
+
+class Closing(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one program that was to be closed."""
+
+    process: OpenProcess
+    outcome: Literal["closed", "still-there", "gone", "refused"]
+    """"gone": it had ended before, whoever has its number now was not touched."""
+    reason: str = ""
+    """Why it was refused, or what can be done with one that is still there."""
+    waited_s: float = 0.0
+
+
+class ClosingReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What closing programs brought."""
+
+    closings: tuple[Closing, ...]
+    """In the order asked for."""
+    free_before_bytes: int | None
+    free_after_bytes: int | None
+    """Measured; None: there is no GPU that can be read."""
+    came_back: tuple[OpenProcess, ...] = ()
+    """Programs of the same names that were started meanwhile."""
+
+    @property
+    def freed_bytes(self) -> int | None:
+        """GPU memory that really came free; negative where others took more; None: unknown."""
+        if self.free_before_bytes is None or self.free_after_bytes is None:
+            return None
+        return self.free_after_bytes - self.free_before_bytes
     source: str
     basis: str
     """Where the hours come from."""

@@ -288,13 +288,29 @@ class PreflightSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         float, Meta(ge=0, le=1e4, description="GiB free on the GPU before a start; 0 = what the plan needs")
     ] = 0.0
     require_ac_power: Annotated[bool, Meta(description="whether a run on battery is refused")] = True
+    rehearsal: Annotated[
+        bool, Meta(description="whether a start is tried first: one step, validation, save and load")
+    ] = True
+    manual: Annotated[
+        list[Annotated[str, Meta(min_length=1, max_length=200)]],
+        Meta(
+            max_length=20,
+            description="steps of your own, ticked by hand before every start, e.g. "
+            '["laptop on a hard surface, fan free"]',
+        ),
+    ] = []
 
 
 class NotifySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where news of a run is sent."""
 
     url: Annotated[
-        str, Meta(max_length=2000, description="address of a receiver; this version sends nothing yet")
+        str,
+        Meta(
+            max_length=2000,
+            description='address of a receiver: "ntfy://TOPIC", "ntfys://HOST/TOPIC" or a web hook\'s https://; the '
+            "preflight sends a test message there, a run sends nothing yet",
+        ),
     ] = ""
 
 

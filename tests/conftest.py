@@ -43,6 +43,9 @@ min_free_disk_gib = 0.0
 
 [telemetry]
 interval_s = 0.25
+
+[preflight]
+rehearsal = false
 """
 
 

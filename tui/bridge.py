@@ -7,13 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from engine.errors import EngineError
-from engine.records import Check, LedgerEntry, RunSnapshot, RunSummary
+from engine.records import (
+    Check,
+    CheckStep,
+    ClosingReport,
+    LedgerEntry,
+    OpenProcess,
+    OpenProcesses,
+    RemedyAction,
+    RunSnapshot,
+    RunSummary,
+)
 
 if TYPE_CHECKING:
     from engine.bill import EntryDetail
@@ -53,9 +63,9 @@ class Bridge:
         """All that the run screen shows. Raises: EngineError."""
         return self._workspace.snapshot(run_id)
 
-    def start(self, waivers: Mapping[str, str]) -> str:
+    def start(self, waivers: Mapping[str, str], ticks: Sequence[str] = ()) -> str:
         """Start a run; the answer is its id. Raises: EngineError."""
-        return self._workspace.start(waivers=waivers)
+        return self._workspace.start(waivers=waivers, ticks=ticks)
 
     def ask(self, run_id: str, verb: str) -> tuple[bool, str]:
         """Ask something of a run; whether it was done, and what it said. Raises: EngineError."""
@@ -76,19 +86,41 @@ class Bridge:
         """What is worked out of an entry when one looks at it. Raises: EngineError."""
         return self._workspace.entry_detail(entry)
 
-    def check_argv(self, waivers: Mapping[str, str]) -> list[str]:
-        """The command whose process prints the verdicts. Raises: EngineError."""
-        return self._workspace.check_argv(waivers=waivers)
+    def steps(self) -> tuple[CheckStep, ...]:
+        """Every line of the checklist, in its order; quick."""
+        return self._workspace.steps()
 
-    async def checks(self, waivers: Mapping[str, str]) -> AsyncGenerator[Check, None]:
-        """The preflight's verdicts as they become known; leaving the iteration ends its process.
+    def known_checks(self) -> tuple[Check, ...]:
+        """The verdicts of the last preflight here, as old as their `at` says; quick."""
+        return self._workspace.known_checks()
+
+    def open_processes(self) -> OpenProcesses:
+        """Who holds GPU memory, and who should be closed. Raises: EngineError."""
+        return self._workspace.open_processes()
+
+    def close_processes(self, processes: Sequence[OpenProcess], kill: bool = False) -> ClosingReport:
+        """Ask programs of that list to end, or kill those that did not; blocks for several seconds."""
+        return self._workspace.close_processes(processes, kill=kill)
+
+    def apply_remedy(self, action: RemedyAction) -> str:
+        """Do what a verdict's `remedy_action` names; what was done. Raises: EngineError where it cannot be."""
+        return self._workspace.apply_remedy(action)
+
+    def check_argv(self, waivers: Mapping[str, str], ticks: Sequence[str] = ()) -> list[str]:
+        """The command whose process prints the verdicts. Raises: EngineError."""
+        return self._workspace.check_argv(waivers=waivers, ticks=ticks)
+
+    async def checks(
+        self, waivers: Mapping[str, str], ticks: Sequence[str] = ()
+    ) -> AsyncGenerator[Check, None]:
+        """The preflight's verdicts as they become known, in no order; leaving the iteration ends its process.
 
         Raises: EngineError where the preflight cannot be carried out.
         """
         import msgspec
 
         process = await asyncio.create_subprocess_exec(
-            *await in_thread(self.check_argv, waivers),
+            *await in_thread(self.check_argv, waivers, ticks),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -74,6 +74,16 @@ def _waive_option(command: Command) -> Command:
     )(command)
 
 
+def _tick_option(command: Command) -> Command:
+    return click.option(
+        "--tick",
+        "ticks",
+        multiple=True,
+        metavar="STEP",
+        help="a step of your own that is done, e.g. manual-1",
+    )(command)
+
+
 def _json_option(command: Command) -> Command:
     return click.option(
         "--json", "as_json", is_flag=True, help="one JSON document on stdout and nothing else"
@@ -141,7 +151,7 @@ def _run_headless(ctx: click.Context) -> None:
     alive = [run for run in workspace.runs() if not run.status.state.is_over]
     if alive:
         ctx.exit(follow(workspace, alive[0].id))
-    ctx.invoke(run_command, overrides=(), waivers=(), detach=False)
+    ctx.invoke(run_command, overrides=(), waivers=(), ticks=(), detach=False)
 
 
 @main.command("init")
@@ -157,16 +167,21 @@ def init_command(ctx: click.Context, folder: str | None) -> None:
 @main.command("check")
 @_set_option
 @_waive_option
+@_tick_option
 @_json_option
 @click.pass_context
 def check_command(
-    ctx: click.Context, overrides: Sequence[str], waivers: Sequence[str], as_json: bool
+    ctx: click.Context,
+    overrides: Sequence[str],
+    waivers: Sequence[str],
+    ticks: Sequence[str],
+    as_json: bool,
 ) -> None:
     """Run the preflight: exit 0 where it is clear, 3 where something blocks."""
     from tui.headless import print_check
 
     found = []
-    for check in _workspace(ctx).checks(overrides=overrides, waivers=_parse_waivers(waivers)):
+    for check in _workspace(ctx).checks(overrides=overrides, waivers=_parse_waivers(waivers), ticks=ticks):
         found.append(check)
         if not as_json:
             print_check(check)
@@ -175,6 +190,29 @@ def check_command(
     if as_json:
         _print_json({"clear": is_clear, "checks": found})
     ctx.exit(int(ExitCode.OK if is_clear else ExitCode.BLOCKED if is_usable else ExitCode.USAGE))
+
+
+@main.command("close")
+@click.argument("pids", nargs=-1, type=click.IntRange(1), metavar="[PID]...")
+@click.option("--yes", is_flag=True, help="close them without asking for each")
+@click.option("--kill", is_flag=True, help="with --yes: kill those that do not close")
+@_json_option
+@click.pass_context
+def close_command(ctx: click.Context, pids: Sequence[int], yes: bool, kill: bool, as_json: bool) -> None:
+    """List the programs that hold GPU memory or should be closed; with PIDs, close those.
+
+    Exit 0 where each is closed, 2 where one may not be closed or is not in the list, 3 where one is still there.
+    """
+    from tui.closing import close, print_list
+
+    workspace = _workspace(ctx)
+    found = workspace.open_processes()
+    if pids:
+        ctx.exit(close(workspace, found, pids, is_sure=yes, kill=kill, as_json=as_json))
+    elif as_json:
+        _print_json(found)
+    else:
+        print_list(found)
 
 
 @main.command("estimate")
@@ -199,15 +237,22 @@ def estimate_command(ctx: click.Context, overrides: Sequence[str], as_json: bool
 @main.command("run")
 @_set_option
 @_waive_option
+@_tick_option
 @click.option("--detach", is_flag=True, help="print the run's id and leave; the run goes on")
 @click.pass_context
-def run_command(ctx: click.Context, overrides: Sequence[str], waivers: Sequence[str], detach: bool) -> None:
+def run_command(
+    ctx: click.Context,
+    overrides: Sequence[str],
+    waivers: Sequence[str],
+    ticks: Sequence[str],
+    detach: bool,
+) -> None:
     """Run the preflight, then a run; follow it unless detached. The first line is the run's id."""
     from tui.headless import follow
 
     workspace = _workspace(ctx)
     try:
-        run_id = workspace.start(overrides=overrides, waivers=_parse_waivers(waivers))
+        run_id = workspace.start(overrides=overrides, waivers=_parse_waivers(waivers), ticks=ticks)
     except BlockedError as error:
         click.echo("llm-tui: the preflight blocks the start:", err=True)
         click.echo(clean(error.title, keep_newlines=True), err=True)

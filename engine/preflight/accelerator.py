@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import msgspec
 
-from engine.preflight.context import GIB, Context, Verdict, failed, gib, passed, skipped, warned
+from engine.preflight import kept
+from engine.preflight.context import GIB, Context, Verdict, failed, gib, last_words, passed, skipped, warned
+from engine.preflight.processes import is_own_program, open_processes
 from engine.process import module_argv
-from engine.runs.lock import device_lock_path, holder
-from engine.telemetry.gpus import snapshot
-from engine.telemetry.process import find_process, find_processes
+from engine.records import Figure, OpenProcess
+from engine.runs.lock import REHEARSING, device_lock_path, holder
+from engine.telemetry.nvml import Gpu
+from engine.telemetry.process import find_process
 
 PROBE_PATIENCE_S = 60.0
+_MOST_TOLD = 8
 
 
 class TorchDevice(msgspec.Struct, frozen=True):
@@ -38,89 +43,149 @@ class TorchProbe(msgspec.Struct, frozen=True):
 
 
 def check_device(context: Context) -> Verdict:
-    """Whether torch starts and can use the device that the plan is for."""
-    try:
-        found = subprocess.run(
-            module_argv("engine.train", "probe"),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=PROBE_PATIENCE_S,
-            check=True,
+    """Whether device, driver and torch fit together."""
+    device, plan, seen = context.device, context.plan, context.seen
+    if device.kind == "cpu" and not seen.gpus and seen.has_unreadable_gpu and not _hides_gpus():
+        return failed(
+            f"There is an NVIDIA GPU here, and it cannot be used: {seen.reason} The run would train on the CPU.",
+            "Mend that first. To train on the CPU all the same, hide the GPU: CUDA_VISIBLE_DEVICES= llm-tui",
         )
+    try:
+        found = context.ask(module_argv("engine.train", "probe"), PROBE_PATIENCE_S)
         probe = msgspec.json.decode(found.stdout, type=TorchProbe)
-    except (subprocess.SubprocessError, msgspec.DecodeError) as error:
-        output = (getattr(error, "stderr", None) or b"").decode("utf-8", "replace").strip().splitlines()
-        return failed(f"torch does not start: {output[-1] if output else error}", "Install llm-tui anew.")
-    device, plan = context.device, context.plan
+    except (subprocess.SubprocessError, OSError, msgspec.DecodeError) as error:
+        told = str(error) if isinstance(error, msgspec.DecodeError) else last_words(error)
+        return failed(f"torch does not start: {told}", "Install llm-tui anew.", is_waivable=False)
+    build = (
+        f"torch {probe.torch} built {f'for CUDA {probe.cuda_build}' if probe.cuda_build else 'without CUDA'}"
+    )
+    gpu = next((reading.gpu for reading in seen.gpus if reading.gpu.uuid == device.identity), None)
+    evidence = f"{device.name}, {_about(gpu)}{build}, trains in {plan.precision}"
+    if device.kind == "cpu":
+        evidence += f" on {probe.num_threads} threads"
     if device.kind == "cuda" and not probe.cuda_available:
         return failed(
-            f"{device.name} is there, but torch {probe.torch} cannot use it.",
-            "The driver may be too old for this torch, or CUDA_VISIBLE_DEVICES hides it. nvidia-smi tells the driver.",
+            f"{evidence}: torch cannot use it.",
+            f"The driver must run CUDA {probe.cuda_build or 'at all'}: update it, or install a torch that is built for "
+            "what it runs. Look too that CUDA_VISIBLE_DEVICES names the right GPU.",
+            is_waivable=False,
         )
-    evidence = f"{device.name}, torch {probe.torch}, {plan.precision}"
-    if device.capability:
-        evidence += f", compute capability {device.capability[0]}.{device.capability[1]}"
-    if device.kind == "cpu":
-        evidence += f", {probe.num_threads} threads"
     if device.note:
         return warned(f"{evidence}. {device.note}", "Training works, on the CPU and slowly.")
+    if seen.has_unreadable_gpu:
+        return warned(f"{evidence}. Another GPU cannot be read: {seen.reason}", "nvidia-smi tells which.")
     return passed(f"{evidence}.")
+
+
+def _hides_gpus() -> bool:
+    """Whether CUDA_VISIBLE_DEVICES says that no GPU is to be used."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1")
+
+
+def _about(gpu: Gpu | None) -> str:
+    if gpu is None:
+        return ""
+    told = []
+    if gpu.capability:
+        told.append(f"compute capability {gpu.capability[0]}.{gpu.capability[1]}")
+    if gpu.driver_version:
+        runs = f" for CUDA up to {gpu.driver_cuda[0]}.{gpu.driver_cuda[1]}" if gpu.driver_cuda else ""
+        told.append(f"driver {gpu.driver_version}{runs}")
+    return "".join(f"{part}, " for part in told)
 
 
 def check_close_apps(context: Context) -> Verdict:
     """Which programs hold GPU memory, and which of those that should be closed are running."""
-    wanted = context.settings.preflight.close_apps
-    held_bytes = _held_bytes()
-    names = {pid: _name(pid) for pid in held_bytes}
-    unwanted = {process.pid: process.name for process in find_processes(wanted)}
-    told = [_tell(names[pid], pid, used) for pid, used in held_bytes.items()]
-    told += [f"{name} (pid {pid}, no GPU memory)" for pid, name in unwanted.items() if pid not in held_bytes]
-    if not told:
-        return passed("No other program holds GPU memory, and none of preflight.close_apps is running.")
-    evidence = f"{len(told)} to look at: {'; '.join(told[:8])}{'; …' if len(told) > 8 else ''}."
-    remedy = "Close them, so that they neither hold memory nor draw power for days."
-    if context.device.kind == "cuda" and unwanted.keys() & held_bytes.keys():
-        return failed(evidence, remedy)
-    return warned(evidence, remedy)
+    found = open_processes(context.settings.preflight, context.seen)
+    note = f" {found.note}" if found.note else ""
+    # What draws the desktop or belongs to another is named, and is nothing that a person is asked to close.
+    closable = [process for process in found.processes if process.may_close]
+    others = [process for process in found.processes if not process.may_close]
+    if not found.processes:
+        return passed(
+            f"No other program holds GPU memory, and none of preflight.close_apps is running.{note}"
+        )
+    parts = [f"{len(closable)} to close: {_list(closable)}"] if closable else ["None to close"]
+    parts += [f"{len(others)} to leave open: {_list(others)}"] if others else []
+    evidence = f"{'; '.join(parts)}.{note}"
+    held = sum(process.gpu_bytes or 0 for process in found.processes)
+    figures = (
+        Figure(label="programs to close", unit="count", now=len(closable), needed=0),
+        Figure(label="VRAM held by programs", unit="bytes", now=held),
+    )
+    if not closable:
+        return passed(evidence, *figures)
+    remedy = "Close them, so that they neither hold memory nor draw power for days: llm-tui close"
+    is_in_the_way = any(process.is_unwanted and process.gpu_bytes != 0 for process in closable)
+    if context.device.kind == "cuda" and is_in_the_way:
+        return failed(evidence, remedy, *figures, action="close-apps")
+    return warned(evidence, remedy, *figures, action="close-apps")
 
 
-def _held_bytes() -> dict[int, int | None]:
-    """GPU memory of every other program by its pid, over all GPUs; None: the driver does not tell how much."""
-    found: dict[int, int | None] = {}
-    for process in snapshot().processes or ():
-        before = found.get(process.pid, 0)
-        is_known = before is not None and process.used_bytes is not None
-        found[process.pid] = (before or 0) + (process.used_bytes or 0) if is_known else None
-    found.pop(os.getpid(), None)
-    return found
+def _list(processes: list[OpenProcess]) -> str:
+    told = [_tell(process) for process in processes[:_MOST_TOLD]]
+    return ", ".join(told) + (
+        f" and {len(processes) - _MOST_TOLD} more" if len(processes) > _MOST_TOLD else ""
+    )
 
 
-def _name(pid: int) -> str:
-    process = find_process(pid)
-    return process.name if process else "a process that cannot be seen from here"
-
-
-def _tell(name: str, pid: int, used_bytes: int | None) -> str:
-    held = "an amount that the driver does not tell" if used_bytes is None else gib(used_bytes)
-    return f"{name} (pid {pid}) holds {held}"
+def _tell(process: OpenProcess) -> str:
+    held = (
+        "an unknown amount of"
+        if process.gpu_bytes is None
+        else gib(process.gpu_bytes)
+        if process.gpu_bytes
+        else "no"
+    )
+    return f"{process.name} (pid {process.pid}, {held} GPU memory)"
 
 
 def check_free_vram(context: Context) -> Verdict:
-    """Whether the GPU has room for the plan."""
+    """Whether the GPU has room for the plan, and what it had at first."""
     device, plan = context.device, context.plan
     if device.kind == "cpu":
         return skipped("Trains on the CPU: see Memory.")
     if device.free_bytes is None:
         return warned("The driver does not tell how much is free.", "Look with nvidia-smi.")
+    before = kept.first_look(context.kept, device.identity, device.free_bytes)
     wanted = max(plan.memory_total_bytes, round(context.settings.preflight.min_free_vram_gib * GIB))
+    age_s = time.time() - before.at
+    first = f" ({gib(before.free_bytes)} {_ago(age_s)})" if age_s > 1 else ""
     evidence = (
-        f"{gib(device.free_bytes)} of {gib(device.total_bytes or 0)} free, the run needs {gib(wanted)}."
+        f"{gib(device.free_bytes)} of {gib(device.total_bytes or 0)} free{first}, the run needs {gib(wanted)}. "
+        f"{_own_share(context)}"
+    )
+    figure = Figure(
+        label="VRAM free", unit="bytes", now=device.free_bytes, before=before.free_bytes, needed=wanted
     )
     if device.free_bytes < wanted:
         return failed(
-            evidence, "Close what holds it, or choose a smaller model.preset or training.micro_batch."
+            evidence,
+            "Close what holds it (llm-tui close), or choose a smaller model.preset or training.micro_batch.",
+            figure,
+            action="close-apps",
         )
-    return passed(evidence)
+    return passed(evidence, figure)
+
+
+def _ago(seconds: float) -> str:
+    return f"{seconds:.0f} s ago" if seconds < 120 else f"{seconds / 60:.0f} min ago"
+
+
+def _own_share(context: Context) -> str:
+    """What llm-tui's own processes still hold: nothing but a run's trainer or a rehearsal ever does."""
+    mine = [
+        held
+        for held in context.seen.processes or ()
+        if (info := find_process(held.pid)) and is_own_program(info)
+    ]
+    if context.seen.processes is None:
+        return "Whether llm-tui itself holds any the driver does not tell."
+    if not mine:
+        return "llm-tui itself holds none."
+    amounts = [held.used_bytes for held in mine]
+    known = "an unknown amount" if None in amounts else gib(sum(amount or 0 for amount in amounts))
+    return f"llm-tui's own processes hold {known}: {', '.join(f'pid {held.pid}' for held in mine)}."
 
 
 def check_device_free(context: Context) -> Verdict:
@@ -128,6 +193,8 @@ def check_device_free(context: Context) -> Verdict:
     text = holder(device_lock_path(context.device.identity))
     if text is None:
         return passed("No run holds this device.")
+    if text.strip() == REHEARSING:
+        return failed("A rehearsal is on this device.", "Wait until it is through.")
     run = Path(text.strip())
     if context.run_folder is not None and run == context.run_folder:
         return passed("This run holds the device.")

@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,7 @@ from engine.records import (
 )
 from engine.runs import folder as folders
 from engine.runs.books import report, report_text, run_storage
+from engine.runs.checklist import Checklist
 from engine.runs.folder import RunFolder
 from engine.runs.launch import launch
 from engine.runs.lock import holder
@@ -48,74 +49,14 @@ if TYPE_CHECKING:
     from engine.estimate import Estimate
     from engine.rehearsal import Rehearsal
 
-START_PATIENCE_S = 60.0
-"""How long a supervisor may take to come up and to repeat the checks."""
+START_PATIENCE_S = 240.0
+"""How long a supervisor may take to come up and to repeat the checks, the rehearsal among them."""
 
 
-class Workspace:
-    """One folder with a settings.toml: its settings, its runs, its books."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder.expanduser().resolve()
-
-    # --- settings ---------------------------------------------------------------------------------------------
-
-    @property
-    def settings_path(self) -> Path:
-        """settings.toml."""
-        return self.folder / settings_file.FILE_NAME
-
-    def has_settings(self) -> bool:
-        """Whether there is a settings.toml."""
-        return self.settings_path.exists()
-
-    def init(self) -> Path:
-        """Write a documented settings.toml. Raises: SettingsError where there is one."""
-        return settings_file.write_template(self.folder)
-
-    def settings(self, overrides: Sequence[str] = ()) -> Settings:
-        """The settings in force. Raises: SettingsError."""
-        return settings_file.load(self.settings_path, overrides)
+class Workspace(Checklist):
+    """One folder with a settings.toml: its settings, its checklist, its runs, its books."""
 
     # --- before a run -----------------------------------------------------------------------------------------
-
-    def check_argv(
-        self, *, overrides: Sequence[str] = (), waivers: Mapping[str, str] | None = None
-    ) -> list[str]:
-        """A command whose process prints one `Check` as JSON a line, as each verdict is known, and ends."""
-        return [
-            *module_argv("engine.preflight", str(self.folder)),
-            *(f"--set={override}" for override in overrides),
-            *(f"--waive={check}={reason}" for check, reason in (waivers or {}).items()),
-        ]
-
-    def checks(
-        self, *, overrides: Sequence[str] = (), waivers: Mapping[str, str] | None = None
-    ) -> Iterator[Check]:
-        """Run the preflight, each verdict as it is known.
-
-        Raises: SettingsError; RunFailedError where the preflight itself dies.
-        """
-        self._refuse_unknown_waivers(waivers)
-        command = self.check_argv(overrides=overrides, waivers=waivers)
-        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
-            assert process.stdout is not None
-            try:
-                for line in process.stdout:
-                    yield msgspec.json.decode(line, type=Check)
-            except BaseException:
-                process.terminate()
-                raise
-        if process.returncode:
-            raise RunFailedError(
-                f"The preflight ended with exit code {process.returncode}.", "Run `llm-tui check`."
-            )
-
-    @staticmethod
-    def _refuse_unknown_waivers(waivers: Mapping[str, str] | None) -> None:
-        from engine.preflight.run import refuse_unknown_waivers
-
-        refuse_unknown_waivers(waivers or {})
 
     def plan(self, overrides: Sequence[str] = ()) -> tuple[Settings, RunPlan]:
         """What a run would be, with everything `auto` resolved. Raises: SettingsError."""
@@ -169,12 +110,18 @@ class Workspace:
 
     # --- runs -------------------------------------------------------------------------------------------------
 
-    def start(self, *, overrides: Sequence[str] = (), waivers: Mapping[str, str] | None = None) -> str:
+    def start(
+        self,
+        *,
+        overrides: Sequence[str] = (),
+        waivers: Mapping[str, str] | None = None,
+        ticks: Sequence[str] = (),
+    ) -> str:
         """Start a run; the answer is its id, once its supervisor has found every check clear.
 
         Raises: SettingsError; BlockedError naming each check that blocks, with its remedy; RunFailedError.
         """
-        self._refuse_unknown_waivers(waivers)
+        self._refuse_unknown(waivers, ticks, overrides)
         settings, plan = self.plan(overrides)
         from engine.estimate import predict
 
@@ -184,6 +131,7 @@ class Workspace:
             plan,
             dict(waivers or {}),
             __version__,
+            ticks=ticks,
             predict(settings, plan, self.folder),
         )
         try:

@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -108,6 +109,7 @@ def create(
     prediction: Prediction | None = None,
     *,
     parent: Path | None = None,
+    ticks: Sequence[str] = (),
 ) -> RunFolder:
     """Make the folder of a new run with its frozen settings, its plan and what the plan promises.
 
@@ -134,6 +136,7 @@ def create(
             plan=plan,
             workspace=str(workspace),
             waivers=waivers,
+            ticks=tuple(ticks),
             version=version,
         )
         if prediction is not None:

@@ -15,6 +15,9 @@ from pathlib import Path
 
 from engine.errors import StoreError
 
+REHEARSING = "a rehearsal"
+"""What the lock of a device says while no run but a rehearsal holds it."""
+
 
 class Lock:
     """An exclusive lock on one file, held until `release` or the end of the process.

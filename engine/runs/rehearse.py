@@ -21,7 +21,7 @@ from engine.process import module_argv
 from engine.records import EventRow, RunPlan, StepRow
 from engine.rehearsal import Rehearsal, keep
 from engine.runs import folder as folders
-from engine.runs.lock import Lock, device_lock_path
+from engine.runs.lock import REHEARSING, Lock, device_lock_path
 from engine.runs.store import RunStore
 from engine.settings import Settings
 
@@ -38,7 +38,7 @@ def rehearse(workspace: Path, settings: Settings, plan: RunPlan) -> Rehearsal:
     Raises: RunFailedError where the device is taken, or the trainer does not get as far; CorpusError, StoreError.
     """
     lock = Lock(device_lock_path(plan.device.identity))
-    if not lock.acquire("a rehearsal"):
+    if not lock.acquire(REHEARSING):
         raise RunFailedError(
             "The device is taken by a run, so that a rehearsal would measure both.",
             "Wait for the run to end, or stop it; its own speed is on the run screen.",

@@ -87,7 +87,7 @@ Meta = TypeVar("Meta")
 
 
 class MetaRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A fact about the run that is written once, as JSON."""
+    """A fact about the run, as JSON."""
 
     key: str
     value: str
@@ -190,13 +190,18 @@ class RunStore:
         """
         row = self._database.row(MetaRow, "WHERE key = ?", (key,))
         try:
-            if row is not None:
-                return msgspec.json.decode(row.value, type=kind)
-        except msgspec.MsgspecError as error:
-            raise StoreError(f"{self._database.path}: {key} is damaged: {error}") from error
+        fact = self.find_meta(key, kind)
+        if fact is not None:
+            return fact
         raise StoreError(
             f"{self._database.path} has no {key}.", "The run was made by another version, or is damaged."
         )
+
+    def find_meta(self, key: str, kind: type[Meta]) -> Meta | None:
+        """A fact, None where it was never written. Raises: StoreError where it is of another shape."""
+            return None if row is None else msgspec.json.decode(row.value, type=kind)
+        except msgspec.MsgspecError as error:
+            raise StoreError(f"{self._database.path}: {key} is damaged: {error}") from error
 
     def rows(self, record: type[Row], tail: str = "", parameters: tuple[Any, ...] = ()) -> list[Row]:
         """The rows of a table; `tail` as in `Database.rows`."""

@@ -32,7 +32,8 @@ from engine.records import (
 from engine.runs.books import close_books
 from engine.runs.child import Child, how_it_ended
 from engine.runs.folder import RunFolder
-from engine.runs.lock import Lock, device_lock_path, holder
+from engine.runs.inhibit import stay_awake
+from engine.runs.lock import REHEARSING, Lock, device_lock_path, holder
 from engine.runs.ramp import BatchRamp
 from engine.runs.watch import Watch, event
 from engine.settings import Settings
@@ -45,6 +46,7 @@ MAX_SILENCE_S = 120.0
 STOP_PATIENCE_S = 90.0
 """How long a trainer may take to save and leave after a stop was asked for."""
 MAX_BACK_OFF_S = 60.0
+REHEARSAL_PATIENCE_S = 30.0
 POLL_S = 0.2
 
 
@@ -66,6 +68,7 @@ class Supervisor:
         self._settings = folder.settings()
         self._plan = self._store.meta("plan", RunPlan)
         self._waivers = self._store.meta("waivers", dict[str, str])
+        self._ticks = self._store.find_meta("ticks", tuple[str, ...]) or ()
         self._device_lock = Lock(device_lock_path(self._plan.device.identity))
         self._watch = Watch(self._store, _guarded(self._settings, self._waivers), folder.path, os.getpid())
         self._child: Child | None = None
@@ -83,12 +86,13 @@ class Supervisor:
         answering = asyncio.create_task(self._answer_commands())
         for task in (watching, answering):
             task.add_done_callback(self._on_task_end)
+        waking = asyncio.create_task(stay_awake(self._store))
         try:
             outcome = await self._course()
         finally:
-            for task in (answering, watching):
+            for task in (answering, watching, waking):
                 task.cancel()
-            await asyncio.gather(answering, watching, return_exceptions=True)
+            await asyncio.gather(answering, watching, waking, return_exceptions=True)
         self._close(outcome)
         return outcome
 
@@ -104,9 +108,15 @@ class Supervisor:
     async def _preflight(self) -> Outcome | None:
         """Check again, now: what was clear a minute ago may not be."""
         self._watch.phase = "checking"
-        self._device_lock.acquire(str(self._folder.path))
+        await self._take_device()
+        folder, settings_path = self._folder, self._folder.settings_path
         checks = await collect(
-            self._folder.workspace, self._folder.settings_path, self._folder.path, self._waivers
+            folder.workspace,
+            settings_path,
+            folder.path,
+            self._waivers,
+            self._ticks,
+            lambda: self._stop is not None,
         )
         self._store.set_meta(checks=checks)
         blocking = [check for check in checks if check.blocking]
@@ -123,6 +133,15 @@ class Supervisor:
         if self._stop:
             return self._stop
         return Outcome(RunState.FAILED, blocked_reason(blocking), is_refused=True) if blocking else None
+
+    async def _take_device(self) -> None:
+        """Lock the device: a rehearsal that holds it is waited for, another run is the preflight's to tell of."""
+        deadline = time.monotonic() + REHEARSAL_PATIENCE_S
+        while not self._stop and not self._device_lock.acquire(str(self._folder.path)):
+            is_run = holder(self._device_lock.path) not in (None, REHEARSING)
+            if is_run or time.monotonic() > deadline:
+                return
+            await asyncio.sleep(POLL_S)
 
     async def _prepare(self) -> Outcome | None:
         """Tokenize the corpus, or find it tokenized."""

@@ -15,7 +15,7 @@ from engine.records import Device
 from engine.settings import Settings
 from engine.telemetry.gpus import snapshot
 from engine.telemetry.host import cpu_name, memory, num_physical_cores
-from engine.telemetry.nvml import Gpu, GpuReading
+from engine.telemetry.nvml import Gpu, GpuReading, GpuSnapshot
 
 
 class TorchBuild(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,13 +62,13 @@ def parse_torch_version(text: str) -> TorchBuild:
     )
 
 
-def find_device(settings: Settings) -> Device:
+def find_device(settings: Settings, seen: GpuSnapshot | None = None) -> Device:
     """The device that training will use: the first GPU that torch may and can use, else the CPU.
 
-    On a CPU `note` says why not the GPU, where one was seen. A driver that hangs costs 5 s. The settings name no device
-    today; whoever asks has them at hand, for the day they do.
+    On a CPU `note` says why not the GPU, where one was seen. `seen` is what NVML tells; None: it is asked, and a driver
+    that hangs costs 5 s. The settings name no device today; whoever asks has them at hand, for the day they do.
     """
-    seen = snapshot()
+    seen = snapshot() if seen is None else seen
     if not seen.gpus:
         return cpu_device(seen.reason if seen.has_unreadable_gpu else "")
     visible = visible_gpus(list(seen.gpus), os.environ)
