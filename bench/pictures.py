@@ -20,7 +20,18 @@ from tui.bridge import Bridge
 CELL = 12.2
 """Width of a character in Textual's SVG."""
 SIZES = ((80, 24), (120, 34), (200, 50))
-RUN_STATES = ("running", "gpu", "preparing", "paused", "stale", "abandoned", "failed", "stopped", "finished")
+RUN_STATES = (
+    "running",
+    "gpu",
+    "preparing",
+    "ramp",
+    "paused",
+    "stale",
+    "abandoned",
+    "failed",
+    "stopped",
+    "finished",
+)
 ENTRIES = (
     entry("1123-192601-tiny-ab12", 60),
     entry(

@@ -361,42 +361,6 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of the preflight."""
-
-    id: str
-    title: str
-    status: Literal["pass", "warn", "fail", "waived", "skipped"]
-    blocking: bool
-    """Whether this verdict keeps the run from starting."""
-    evidence: str
-    remedy: str = ""
-
-
-class CheckReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole preflight."""
-
-    clear: bool
-    checks: tuple[Check, ...]
-
-
-class Prediction(msgspec.Struct, frozen=True, kw_only=True):
-    """What the plan promised of a run as it started; kept to be held against what came. None: it did not know."""
-
-    memory_bytes: int
-    """The same that the trainer reports: on a GPU without the context of CUDA, which torch does not count."""
-    hours: float | None
-    hours_low: float | None
-    hours_high: float | None
-    gpu_kwh: float | None
-    machine_kwh: float | None
-    cost: float | None
-    """In the currency of the settings."""
-    basis: str
-    """What the hours rest on; raw text from outside may be in it."""
-
-
-class CloudQuote(msgspec.Struct, frozen=True, kw_only=True):
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
     """One number of a check's evidence; None is unknown, or does not apply."""
 
@@ -415,16 +379,16 @@ RemedyAction = Literal["", "close-apps", "write-settings", "enable-linger", "tic
 `Workspace.apply_remedy`."""
 
 
-    """What one cloud offer would come to."""
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the preflight."""
 
-    provider: str
-    gpu: str
-    kind: str
-    """on-demand, spot, marketplace, quoted, or yours."""
-    usd_per_hour: float
-    hours: float | None
-    usd: float | None
-    as_of: str
+    id: str
+    title: str
+    status: Literal["pass", "warn", "fail", "waived", "skipped"]
+    blocking: bool
+    """Whether this verdict keeps the run from starting."""
+    evidence: str
+    remedy: str = ""
     is_waivable: bool = True
     """Whether this very verdict could be waived; of no meaning where it does not block."""
     remedy_action: RemedyAction = ""
@@ -506,6 +470,42 @@ class ClosingReport(msgspec.Struct, frozen=True, kw_only=True):
         if self.free_before_bytes is None or self.free_after_bytes is None:
             return None
         return self.free_after_bytes - self.free_before_bytes
+
+
+class CheckReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole preflight."""
+
+    clear: bool
+    checks: tuple[Check, ...]
+
+
+class Prediction(msgspec.Struct, frozen=True, kw_only=True):
+    """What the plan promised of a run as it started; kept to be held against what came. None: it did not know."""
+
+    memory_bytes: int
+    """The same that the trainer reports: on a GPU without the context of CUDA, which torch does not count."""
+    hours: float | None
+    hours_low: float | None
+    hours_high: float | None
+    gpu_kwh: float | None
+    machine_kwh: float | None
+    cost: float | None
+    """In the currency of the settings."""
+    basis: str
+    """What the hours rest on; raw text from outside may be in it."""
+
+
+class CloudQuote(msgspec.Struct, frozen=True, kw_only=True):
+    """What one cloud offer would come to."""
+
+    provider: str
+    gpu: str
+    kind: str
+    """on-demand, spot, marketplace, quoted, or yours."""
+    usd_per_hour: float
+    hours: float | None
+    usd: float | None
+    as_of: str
     source: str
     basis: str
     """Where the hours come from."""

@@ -131,8 +131,8 @@ class Workspace(Checklist):
             plan,
             dict(waivers or {}),
             __version__,
-            ticks=ticks,
             predict(settings, plan, self.folder),
+            ticks=ticks,
         )
         try:
             self._launch(folder)

@@ -188,8 +188,6 @@ class RunStore:
 
         Raises: StoreError where it is not there or of another shape.
         """
-        row = self._database.row(MetaRow, "WHERE key = ?", (key,))
-        try:
         fact = self.find_meta(key, kind)
         if fact is not None:
             return fact
@@ -199,6 +197,8 @@ class RunStore:
 
     def find_meta(self, key: str, kind: type[Meta]) -> Meta | None:
         """A fact, None where it was never written. Raises: StoreError where it is of another shape."""
+        row = self._database.row(MetaRow, "WHERE key = ?", (key,))
+        try:
             return None if row is None else msgspec.json.decode(row.value, type=kind)
         except msgspec.MsgspecError as error:
             raise StoreError(f"{self._database.path}: {key} is damaged: {error}") from error

@@ -7,12 +7,14 @@ and is faster by about the same share at every size.
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import torch
 from torch import Tensor
 
@@ -33,8 +35,8 @@ _TIMED_S = 0.5
 """Micro-steps are timed for this long at least ..."""
 _LEAST_TIMED, _MOST_TIMED = 2, 8
 """... but never fewer or more often than this. The fastest counts: whatever else ran made the others slower."""
-_BURST = {"cuda": 4, "cpu": 1}
-"""Micro-steps that are timed together, so that a GPU stays busy between them as it does in training."""
+_BURST, _SHORT_S = 4, 0.25
+"""Micro-steps that are timed together where they are as short as this, so that a GPU stays busy between them."""
 _MOST_SKIPPED = 32
 """Steps until an fp16 loss scale is found; it begins at 2**16 and is halved each time."""
 
@@ -56,6 +58,7 @@ class Prover:
         self._accelerator = Accelerator(plan)
         self._memory = PeakMemory(self._accelerator.device)
         self._subject: Subject | None = None
+        self._update_s = float("inf")
         self.budget_bytes = self._memory.budget_bytes(plan)
         """What a size may take, and still leave a margin; None: not known."""
 
@@ -64,10 +67,19 @@ class Prover:
 
         Raises: CheckpointError, and RuntimeError for what else torch may meet.
         """
+        plan = replan(self._plan, micro_batch, num_recomputed_blocks)
+        return self._with_room(lambda: self._prove(plan))
+
+    def time_again(self, proof: Proof) -> Proof | str:
+        """The same size with its steps timed once more: the faster counts. As `prove`."""
+        plan = replan(self._plan, proof.micro_batch, proof.num_recomputed_blocks)
+        return self._with_room(lambda: self._timed_again(plan, proof))
+
+    def _with_room(self, part: Callable[[], Proof]) -> Proof | str:
         self._memory.release()
         found: Proof | str
         try:
-            found = self._prove(replan(self._plan, micro_batch, num_recomputed_blocks))
+            found = part()
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -81,8 +93,7 @@ class Prover:
     def _prove(self, plan: RunPlan) -> Proof:
         self._memory.begin()
         subject = self._subject = self._subject or Subject(plan, self._settings, self._accelerator)
-        subject.model.num_recomputed_blocks = plan.num_recomputed_blocks
-        micro_step_s, update_s = self._step(subject, plan)
+        micro_step_s = self._micro_step_s(subject, plan)
         step_memory_bytes = self._memory.peak_bytes()
         subject.optimizer.zero_grad()
         evaluate_s, evaluate_memory_bytes = self._timed(subject.evaluate)
@@ -91,13 +102,13 @@ class Prover:
         files = [path for path in self._scratch.rglob("*") if path.is_file()]
         checkpoint_bytes = sum(path.stat().st_size for path in files)
         shutil.rmtree(self._scratch / "checkpoints")
-        step_s = plan.grad_accum * micro_step_s + update_s
+        step_s = plan.grad_accum * micro_step_s + self._update_s
         return Proof(
             micro_batch=plan.micro_batch,
             num_recomputed_blocks=plan.num_recomputed_blocks,
             step_s=step_s,
             micro_step_s=micro_step_s,
-            update_s=update_s,
+            update_s=self._update_s,
             tokens_per_s=plan.tokens_per_step / step_s,
             step_memory_bytes=step_memory_bytes,
             evaluate_s=evaluate_s,
@@ -111,18 +122,33 @@ class Prover:
             budget_bytes=self.budget_bytes,
         )
 
-    def _step(self, subject: Subject, plan: RunPlan) -> tuple[float, float]:
-        """Seconds of the fastest micro-step and of the update, once the optimizer has its state."""
+    def _timed_again(self, plan: RunPlan, proof: Proof) -> Proof:
+        assert self._subject is not None, "prove comes first"
+        micro_step_s = min(proof.micro_step_s, self._micro_step_s(self._subject, plan))
+        step_s = plan.grad_accum * micro_step_s + self._update_s
+        return msgspec.structs.replace(
+            proof,
+            micro_step_s=micro_step_s,
+            update_s=self._update_s,
+            step_s=step_s,
+            tokens_per_s=plan.tokens_per_step / step_s,
+        )
+
+    def _micro_step_s(self, subject: Subject, plan: RunPlan) -> float:
+        """Seconds of the fastest micro-step, once the optimizer has its state; the update is timed beside it."""
+        subject.model.num_recomputed_blocks = plan.num_recomputed_blocks
         ids = subject.random_ids(plan.micro_batch)
-        burst = min(_BURST[self._accelerator.device.type], plan.grad_accum)
         subject.settle(ids, self._attend)
         fastest_s, spent_s, num_timed = float("inf"), 0.0, 0
         while num_timed < _LEAST_TIMED or (num_timed < _MOST_TIMED and spent_s < _TIMED_S):
-            seconds = self._seconds(lambda: subject.micro_steps(ids, burst))
+            burst = _BURST if self._accelerator.is_cuda and fastest_s < _SHORT_S else 1
+            seconds = self._seconds(functools.partial(subject.micro_steps, ids, burst))
             fastest_s = min(fastest_s, seconds / burst)
             spent_s, num_timed = spent_s + seconds, num_timed + 1
             self._attend()
-        return fastest_s, self._seconds(subject.update)
+        # It costs the same at every size.
+        self._update_s = min(self._update_s, self._seconds(subject.update))
+        return fastest_s
 
     def _timed(self, part: Callable[[], object]) -> tuple[float, int]:
         """Seconds and most memory of a part."""

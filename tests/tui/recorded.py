@@ -31,6 +31,7 @@ from engine.records import (
     LedgerEntry,
     LossPoint,
     ProgressRow,
+    RampRow,
     RunPlan,
     RunSnapshot,
     RunState,
@@ -296,6 +297,31 @@ def snapshot(
     return replace(base, **changes)
 
 
+RAMP = tuple(
+    RampRow(
+        number=number,
+        ramp=1,
+        at=NOW - 20 + 2 * number,
+        micro_batch=2**number,
+        num_recomputed_blocks=0,
+        state=state,
+        memory_bytes=memory_bytes,
+        budget_bytes=3_600_000_000,
+        tokens_per_s=tokens_per_s,
+    )
+    for number, (state, tokens_per_s, memory_bytes) in enumerate(
+        (
+            ("proven", 4_120.0, 1_500_000_000),
+            ("proven", 5_010.0, 1_720_000_000),
+            ("proven", 5_630.0, 2_050_000_000),
+            ("proven", 5_700.0, 2_700_000_000),
+            ("slower", 5_100.0, 3_400_000_000),
+            ("trying", None, None),
+        )
+    )
+)
+
+
 def in_state(name: str) -> RunSnapshot:
     """The states that the screens have to tell apart, by name."""
     if name == "gpu":
@@ -305,6 +331,10 @@ def in_state(name: str) -> RunSnapshot:
             kind="tokens", at=NOW, done_bytes=5_200_000, total_bytes=12_900_000, bytes_per_s=4.1e6
         )
         return snapshot(RunState.PREPARING, frac=None, phase="turning text into tokens", progress=progress)
+    if name == "ramp":
+        return snapshot(
+            RunState.PREPARING, frac=None, phase="finding the batch size: 32 sequences", ramp=RAMP
+        )
     if name == "paused":
         shot = snapshot(RunState.PAUSED)
         return replace(shot, status=replace(shot.status, reason="Paused by ana@laptop (the app)."))

@@ -23,6 +23,7 @@ from tui.widgets.lines import BLUE, ORANGE, STRONG, TEXT
 from tui.widgets.loss_chart import LossChart
 from tui.widgets.panel import Panel
 from tui.widgets.progress_panel import ProgressPanel
+from tui.widgets.ramp_panel import RampPanel
 from tui.widgets.sensors_panel import SensorsPanel, gauges
 from tui.widgets.text_panels import EventsPanel, SamplePanel
 
@@ -55,6 +56,7 @@ Closing the app leaves the run alone; stopping it is a key of its own.
     ]
     progress = getters.query_one(ProgressPanel)
     chart = getters.query_one(LossChart)
+    ramp = getters.query_one(RampPanel)
     numbers = getters.query_one("#numbers", FactsPanel)
 
     def compose_room(self) -> ComposeResult:
@@ -63,6 +65,7 @@ Closing the app leaves the run alone; stopping it is a key of its own.
         yield ProgressPanel()
         with Container(id="panels"):
             yield LossChart(id="loss")
+            yield RampPanel(id="ramp")
             yield FactsPanel("Now", id="numbers", help_text=_NUMBERS_HELP)
             yield SensorsPanel(id="sensors")
             yield CostPanel(id="cost")
@@ -84,6 +87,7 @@ Closing the app leaves the run alone; stopping it is a key of its own.
         self.offer(status and (status.state, possible_verbs(status)))
         if snapshot is None:
             return
+        self._show_ramp(snapshot)
         waiting_for = _waiting_for(snapshot)
         self.chart.show(snapshot.train_losses, snapshot.val_losses, snapshot.status.tokens_total, waiting_for)
         self.numbers.show(number_facts(snapshot))
@@ -91,6 +95,16 @@ Closing the app leaves the run alone; stopping it is a key of its own.
         self.query_one(CostPanel).show(snapshot.cost, snapshot.status.state.is_over)
         self.query_one(EventsPanel).show(snapshot.events)
         self.query_one(SamplePanel).show(snapshot.text_sample)
+
+    def _show_ramp(self, snapshot: RunSnapshot) -> None:
+        """In the chart's place while there are no losses yet; the focus goes along."""
+        self.ramp.show(snapshot.ramp)
+        is_ramping = bool(snapshot.ramp)
+        shown, hidden = (self.ramp, self.chart) if is_ramping else (self.chart, self.ramp)
+        had_focus = hidden.has_focus
+        self.set_class(is_ramping, "-ramping")
+        if had_focus:
+            shown.focus()
 
     def _set_state_classes(self, snapshot: RunSnapshot | None) -> None:
         state = snapshot.status.state.value if snapshot else ""
@@ -147,7 +161,7 @@ Closing the app leaves the run alone; stopping it is a key of its own.
 
     def panel_to_maximise(self) -> Panel | None:
         """The loss is the panel to see large, where none has the focus."""
-        return super().panel_to_maximise() or self.chart
+        return super().panel_to_maximise() or (self.ramp if self.has_class("-ramping") else self.chart)
 
 
 _NO_RUN = "No run yet. Press 1 for the checks, and s there to start one."

@@ -114,6 +114,8 @@ def _bar(snapshot: RunSnapshot, width: int) -> Line:
 
 def _done_frac(snapshot: RunSnapshot) -> float | None:
     progress, status = snapshot.progress, snapshot.status
+    if snapshot.ramp:
+        return None
     if status.state is RunState.PREPARING and progress is not None:
         return progress.done_bytes / progress.total_bytes if progress.total_bytes else None
     return (status.tokens or 0) / status.tokens_total if status.tokens_total else None
@@ -121,6 +123,8 @@ def _done_frac(snapshot: RunSnapshot) -> float | None:
 
 def _numbers(snapshot: RunSnapshot, width: int) -> Line:
     status, progress = snapshot.status, snapshot.progress
+    if snapshot.ramp:
+        return _ramp_numbers(snapshot, width)
     if status.state is RunState.PREPARING:
         if progress is None:
             return [("preparing the corpus ", MUTED), (fmt.clean(snapshot.corpus), TEXT)]
@@ -139,6 +143,16 @@ def _numbers(snapshot: RunSnapshot, width: int) -> Line:
         if length(left) + len(piece) + length(when) + 2 <= width:
             left.append((piece, MUTED if "step" in piece else STRONG))
     return ruled(left, when, width)
+
+
+def _ramp_numbers(snapshot: RunSnapshot, width: int) -> Line:
+    """What the batch ramp is at, and the best speed so far."""
+    newest = snapshot.ramp[-1]
+    fastest = max((row.tokens_per_s for row in snapshot.ramp if row.tokens_per_s), default=None)
+    word = "trying " if newest.state == "trying" else "tried up to "
+    sequences = "1 sequence" if newest.micro_batch == 1 else f"{newest.micro_batch} sequences"
+    right: Line = [] if fastest is None else [(f"{fmt.count(fastest)} tokens/s", STRONG), (" at best", MUTED)]
+    return ruled([(f"batch size: {word}", MUTED), (f"{sequences} at a time", TEXT)], right, width)
 
 
 def _when(snapshot: RunSnapshot) -> Line:
