@@ -334,7 +334,7 @@ def _is_compiled(training: TrainingSettings, device: Device, run_flop: float) ->
     """`auto`: where the predicted run is long enough to pay for it, and a compiler is there to do it."""
     if training.compile != "auto":
         return training.compile == "on"
-    if not _has_compiler() or (device.kind == "cuda" and (device.capability or (0, 0)) < (7, 0)):
+    if not has_compiler() or (device.kind == "cuda" and (device.capability or (0, 0)) < (7, 0)):
         return False
     flops = throughput(device).flops
     if flops is None:
@@ -342,6 +342,6 @@ def _is_compiled(training: TrainingSettings, device: Device, run_flop: float) ->
     return run_flop / flops >= COMPILE_PAYS_S[device.kind]
 
 
-def _has_compiler() -> bool:
+def has_compiler() -> bool:
     """Whether torch.compile would find what it calls: a C++ compiler on a CPU, and Triton a C compiler."""
     return any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "g++", "clang++"))

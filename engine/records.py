@@ -142,6 +142,8 @@ class StepRow(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int | None = None
     """Most device memory allocated so far (CUDA), or resident memory (CPU)."""
     attempt: int = 1
+    rollbacks: int | None = None
+    """How often the run had gone back to a checkpoint by then, of itself; None in records of before it could."""
 
 
 class EvaluationRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,6 +157,8 @@ class EvaluationRow(msgspec.Struct, frozen=True, kw_only=True):
     val_bits_per_byte: float | None = None
     """Bits a byte of the text's UTF-8: comparable between tokenizers."""
     seconds: float = 0.0
+    num_tokens: int | None = None
+    """Tokens that it was measured on; None in records of before it was kept."""
 
 
 class TextSampleRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,6 +195,14 @@ class EventRow(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     data: str = "{}"
     """JSON object with the numbers behind the text."""
+
+
+class LogMarkRow(msgspec.Struct, frozen=True, kw_only=True):
+    """How long the output of the run's processes was at an instant, so that its lines can be told a time."""
+
+    offset: int
+    """Bytes of the run's `log`."""
+    at: float
 
 
 class SensorRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -303,6 +315,30 @@ class AcknowledgementRow(msgspec.Struct, frozen=True, kw_only=True):
     at: float
     is_done: bool
     message: str
+
+
+# --- facts that the trainer keeps -----------------------------------------------------------------------------
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """Where training last went on from: at a start of the trainer, or back at a checkpoint."""
+
+    attempt: int
+    """As `StepRow.attempt`."""
+    rollbacks: int
+    """As `StepRow.rollbacks`."""
+    step: int
+    """Steps that were done by then; 0: the beginning."""
+
+
+class MeasuredPeak(msgspec.Struct, frozen=True, kw_only=True):
+    """The most that this very machine gave in a matrix product."""
+
+    flops: float
+    """FLOP a second."""
+    precision: str
+    at: float
+    """When it was measured."""
 
 
 # --- before the run -------------------------------------------------------------------------------------------
@@ -547,6 +583,11 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     supervisor_pid: int | None
     trainer_pid: int | None
     reason: str | None
+    peak_flops: float | None = None
+    """The most FLOP a second that a matrix product was measured to give on this very device, in the run's format."""
+    mfu_frac: float | None = None
+    """What training makes of that peak: the FLOP of the model alone, so that recomputing activations, evaluations and
+    checkpoints count for nothing. None: not known, or above 1, where the peak was measured on a busy machine."""
 
 
 class Bucket(msgspec.Struct, frozen=True, kw_only=True, array_like=True):

@@ -27,6 +27,7 @@ from engine.records import (
     EvaluationRow,
     EventRow,
     HeartbeatRow,
+    LogMarkRow,
     LossPoint,
     MinuteRow,
     ProgressRow,
@@ -105,6 +106,7 @@ TABLES = (
     Table("text_sample", TextSampleRow, "step"),
     Table("checkpoint", CheckpointRow, "step"),
     Table("event", EventRow),
+    Table("log_mark", LogMarkRow, "offset"),
     Table("reading", SensorRow, "elapsed_s", _READING_PER_UNIT, _READING_WORDS),
     Table("reading_minute", MinuteRow, "key"),
     Table("energy", EnergyRow, "segment"),
@@ -301,6 +303,14 @@ class RunStore:
         """The most that the trainer reported to hold; None: nothing was reported."""
         ((most,),) = self._database.query("SELECT max(memory_bytes) FROM step")
         return most if most is None else int(most)
+
+    def highest(self, name: str, since_s: float) -> float | None:
+        """The highest reading of a field of `SensorRow` from `SensorRow.elapsed_s` on; None: there was none."""
+        tail = f"WHERE elapsed_s >= ? AND {name} IS NOT NULL ORDER BY {name} DESC"
+        if name not in self._database.columns_of(SensorRow):
+            return None
+        row = self._database.row(SensorRow, tail, (round(since_s * _READING_PER_UNIT["elapsed_s"]),))
+        return None if row is None else float(getattr(row, name))
 
     def roll_up(self) -> None:
         """Reduce the minutes that are complete and not reduced yet; a second call changes nothing.

@@ -20,10 +20,11 @@ from torch import Tensor, nn
 
 from engine import atomic
 from engine.errors import CheckpointError
-from engine.records import CheckpointRow
+from engine.records import CheckpointRow, RunPlan
 from engine.shape import ModelShape
 from engine.train.data import Position
 from engine.train.optim import OptimizerSet
+from engine.train.peak import is_out_of_memory
 from engine.train.tensorfile import read_tensors, write_tensors
 
 FORMAT = 1
@@ -51,6 +52,10 @@ class TrainState(msgspec.Struct, frozen=True, kw_only=True):
     """As it last was; it may have been lowered for want of memory."""
     skipped_steps: int = 0
     """Steps left out so far because loss or gradient was not finite."""
+    rate_scale: float = 1.0
+    """Times the rate of the schedule: below 1 once training has gone back from a state gone bad."""
+    validation_windows: int = 0
+    """Windows that a validation of this run takes; 0: none was made yet."""
     loss_scale: dict[str, float] = {}
     """The gradient scaler's state; empty without one."""
     rng_cpu: str = ""
@@ -99,6 +104,15 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
             total_bytes=self.total_bytes,
             write_s=self.write_s,
         )
+
+    def check_is_of(self, plan: RunPlan) -> None:
+        """Raise CheckpointError where it belongs to another run."""
+        here = plan.shape, plan.optimizer, plan.tokens_per_step, plan.steps
+        if here != (self.state.shape, self.state.optimizer, self.state.tokens_per_step, self.state.steps):
+            raise CheckpointError(
+                f"{self.folder} belongs to another run: its shape, optimizer or length differ from this run's plan.",
+                "Move it out of this run's folder.",
+            )
 
     def load_model(self, model: nn.Module) -> None:
         """Fill the model's weights, a tensor at a time. Raises: CheckpointError where they do not belong to it."""
@@ -205,6 +219,14 @@ class Checkpoints:
             raise CheckpointError(
                 f"The checkpoint of step {state.step} could not be written: {error.strerror or error}.",
                 f"Make room on the disk of {self._parent}, or make it writable.",
+            ) from error
+        except (RuntimeError, MemoryError) as error:
+            shutil.rmtree(aside, ignore_errors=True)
+            if not is_out_of_memory(error):
+                raise
+            raise CheckpointError(
+                f"The checkpoint of step {state.step} could not be written: memory ran out.",
+                "Close what else holds memory.",
             ) from error
         self._verified.add(name)
         return Checkpoint(

@@ -11,6 +11,7 @@ from types import FrameType
 
 from engine.errors import CheckpointError
 from engine.records import CommandRow, RunState
+from engine.train.guard import SetbackError
 from engine.train.journal import Journal
 
 _POLL_EVERY_S = 0.2
@@ -49,7 +50,7 @@ class Control:
     """Asked between micro-steps; holds training while paused, and ends it by raising `Leave`."""
 
     def __init__(self, journal: Journal, save: Callable[[], str], parent_pid: int) -> None:
-        """`save` makes a checkpoint and returns its name; it may raise CheckpointError."""
+        """`save` makes a checkpoint and returns its name; it may raise CheckpointError or SetbackError."""
         self._journal = journal
         self._save = save
         self._parent = parent_pid
@@ -72,7 +73,7 @@ class Control:
     def attend(self) -> None:
         """Do what was asked for since the last time; at most every 0.2 s.
 
-        Raises: Leave.
+        Raises: Leave; SetbackError where what was to be saved is of no use.
         """
         now = time.monotonic()
         if self._signal is None and now - self._polled_at < _POLL_EVERY_S:
@@ -120,5 +121,9 @@ class Control:
                 self._journal.answer(command, f"Saved {self._save()}.")
             except CheckpointError as error:
                 self._journal.answer(command, str(error), is_done=False)
+            except SetbackError as setback:
+                message = f"Not saved: {setback.reason} Training goes back to a good checkpoint."
+                self._journal.answer(command, message, is_done=False)
+                raise
         else:
             self._journal.answer(command, f"There is no command {command.verb!r}.", is_done=False)

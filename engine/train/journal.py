@@ -21,7 +21,7 @@ from engine.records import (
     RunState,
     StateRow,
 )
-from engine.runs.store import RunStore
+from engine.runs.store import MetaRow, RunStore
 from engine.sqlite import BusyError
 
 BUSY_MS = 50
@@ -112,6 +112,12 @@ class Journal:
         """Queue rows; they reach the disk within about half a second of training."""
         self.store.queue(*rows)
         self.flush_soon()
+
+    def keep(self, **facts: object) -> None:
+        """Write facts about the run, in place of what they were."""
+        for key, fact in facts.items():
+            self.store.queue(MetaRow(key=key, value=msgspec.json.encode(fact).decode()))
+        self.flush()
 
     def enter(self, row: CheckpointRow) -> None:
         """Write the row of a checkpoint that was found, where its writer was killed before it could."""

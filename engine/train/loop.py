@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 
@@ -12,30 +11,31 @@ import torch
 from engine.corpus.manifest import load_manifest
 from engine.corpus.shard import TokenStore
 from engine.errors import CheckpointError, CorpusError, EngineError
-from engine.records import EvaluationRow, RunPlan, RunState, StepRow, TextSampleRow
+from engine.records import Level, Origin, RunPlan, RunState, StepRow
 from engine.runs.folder import RunFolder
 from engine.train.cadence import Cadence
 from engine.train.checkpoint import (
+    Checkpoint,
     Checkpoints,
     TrainState,
     newest_verified,
     random_state,
     restore_random_state,
 )
+from engine.train.compiling import compile_where_it_pays
 from engine.train.control import Control, Leave, TrainerExit
 from engine.train.data import Position
-from engine.train.device import Accelerator, compile_blocks
+from engine.train.device import Accelerator
 from engine.train.evaluate import Validator
+from engine.train.guard import MAX_SKIPPED_IN_A_ROW, Rollback, SetbackError, allocate_state
 from engine.train.journal import Journal
+from engine.train.matmul_probe import keep_peak
 from engine.train.model import Decoder
 from engine.train.model_folder import ModelInfo, write_model
+from engine.train.observe import Observer
 from engine.train.optim import OptimizerSet, learning_rate_frac
-from engine.train.sample import Vocabulary, generate
+from engine.train.sample import Vocabulary
 from engine.train.step import Stepper, StepResult
-
-_SAMPLE_TOKENS = 96
-_SAMPLE_S = 5.0
-"""A text sample ends after so many tokens or seconds."""
 
 
 def train(run_dir: Path, parent_pid: int) -> TrainerExit:
@@ -69,8 +69,8 @@ class Training:
         _check_vocabulary(self.plan, self.manifest.vocab_size)
         corpus = Path(self.manifest.folder)
         tokens = TokenStore.open(corpus, "train")
-        self.vocabulary = Vocabulary(folder.path / "tokenizer.json", self.manifest.end_of_text_id)
         self.accelerator = Accelerator(self.plan)
+        keep_peak(journal, folder.workspace / "cache" / "peak.json", self.plan, self.accelerator)
         torch.manual_seed(self.settings.seed)
         self.model = Decoder(self.plan.shape, num_recomputed_blocks=self.plan.num_recomputed_blocks)
         self.model.to(self.accelerator.device)
@@ -80,13 +80,17 @@ class Training:
         self.stepper = Stepper(
             self.model, self.optimizer, self.accelerator, self.plan, self.settings, tokens, journal
         )
-        self.validator = Validator(
-            TokenStore.open(corpus, "validation"), self.manifest, self.plan.shape.context, self.accelerator
+        validation = TokenStore.open(corpus, "validation")
+        self.validator = Validator(validation, self.manifest, self.plan.shape.context, self.accelerator)
+        vocabulary = Vocabulary(folder.path / "tokenizer.json", self.manifest.end_of_text_id)
+        self.observer = Observer(
+            self.model, self.validator, vocabulary, self.accelerator, self.settings, journal
         )
         self.checkpoints = Checkpoints(folder.path, self.settings.keep_checkpoints)
         self.step, self.position, self.skipped_steps = 0, Position(), 0
+        self.rollback = Rollback()
+        self.rate_scale = 1.0
         self.saved_step: int | None = None
-        self.last_evaluation: EvaluationRow | None = None
         self.step_s: float | None = None  # smoothed; None before the first
         every = self.settings
         self.evaluations = Cadence(every.eval_every_s, per_run=20, least_s=2.0, most_s=1800.0)
@@ -99,31 +103,37 @@ class Training:
         return self.step * self.plan.tokens_per_step
 
     def run(self) -> TrainerExit:
-        """Resume, then step after step with what is due between them, then the finished model."""
+        """Resume, train to the end, going back where the state went bad, and leave when told to."""
         try:
             self.resume()
             self.compile()
             self.journal.set_state(RunState.RUNNING)
-            if self.step == 0:
-                self.evaluate()
-                self.sample()
-            self.stepper.begin(self.position)
-            while self.step < self.plan.steps:
-                self.journal.heartbeat.phase = "training"
-                frac = learning_rate_frac(
-                    self.step + 1, self.plan.steps, self.settings.warmup_frac, self.settings.decay_frac
-                )
-                self.optimizer.set_rate(frac)
-                result = self.stepper.step(self.position, self.attend)
-                self.advance(result)
-                self.do_what_is_due()
-            return self.finish()
+            while True:
+                try:
+                    self.train()
+                    return self.finish()
+                except SetbackError as setback:
+                    self.roll_back(setback)
         except Leave as leave:
-            name = self.save()
-            self.journal.tell("info", "trainer-left", f"{leave.reason} Saved {name}.", step=self.step)
-            return leave.code
+            return self.leave(leave)
         finally:
             self.stepper.close()
+
+    def train(self) -> None:
+        """Step after step, with what is due between them."""
+        if self.step == 0:
+            self.evaluate()
+            self.sample()
+        self.stepper.begin(self.position)
+        while self.step < self.plan.steps:
+            self.journal.heartbeat.phase = "training"
+            frac = learning_rate_frac(
+                self.step + 1, self.plan.steps, self.settings.warmup_frac, self.settings.decay_frac
+            )
+            self.optimizer.set_rate(self.rate_scale * frac)
+            result = self.stepper.step(self.position, self.step + 1, self.attend)
+            self.advance(result)
+            self.do_what_is_due()
 
     def attend(self) -> float:
         """Heed commands; the seconds that training was held in all."""
@@ -133,26 +143,82 @@ class Training:
     def resume(self) -> None:
         """Start from the newest good checkpoint, or from the seed."""
         self.journal.heartbeat.phase = "loading"
+        checkpoint = self.restore()
+        self.rollback = self.journal.store.find_meta("rollback", Rollback) or self.rollback
+        self.rate_scale = min(self.rate_scale, self.rollback.rate_scale)
+        if self.rollback.to_step == self.step and self.rollback.position is not None:
+            self.position = self.rollback.position
+        self.tell_start(None if checkpoint is None else checkpoint.folder.name)
+
+    def restore(self) -> Checkpoint | None:
+        """Take over the newest good checkpoint's state, or begin from the seed where there is none."""
         search = newest_verified(self.folder.path)
         for error in search.damaged:
             self.journal.tell("warning", "checkpoint-damaged", str(error))
         checkpoint = search.checkpoint
+        self.optimizer.zero_grad()
+        for optimizer in self.optimizer.optimizers:
+            optimizer.state.clear()
         if checkpoint is None:
             self.model.initialise(self.settings.seed)
+            self.step, self.position, self.skipped_steps, self.saved_step = 0, Position(), 0, None
         else:
             state = checkpoint.state
-            _check_same_run(self.plan, state, checkpoint.folder)
+            checkpoint.check_is_of(self.plan)
             checkpoint.load_model(self.model)
             checkpoint.load_optimizer(self.optimizer)
             restore_random_state(state)
             if state.loss_scale:
                 self.accelerator.scaler.load_state_dict(dict(state.loss_scale))
             self.step, self.position, self.skipped_steps = state.step, state.position, state.skipped_steps
+            self.rate_scale = min(self.rate_scale, state.rate_scale)
             self.stepper.micro_batch = state.micro_batch
+            self.validator.settle(state.validation_windows)
             self.saved_step = state.step
             self.checkpoints.remember(checkpoint)
             self.journal.enter(checkpoint.row())
-        self.tell_start(None if checkpoint is None else checkpoint.folder.name)
+        allocate_state(self.model, self.optimizer)
+        return checkpoint
+
+    def roll_back(self, setback: SetbackError) -> None:
+        """Go back to the newest good checkpoint, or to the seed.
+
+        Raises: EngineError where that has not helped before.
+        """
+        self.journal.heartbeat.phase = "going back"
+        self.stepper.close()
+        rollback = self.rollback.following(setback, self.position, self.rate_scale)
+        micro_batch = self.stepper.micro_batch
+        checkpoint = self.restore()
+        self.stepper.micro_batch = min(micro_batch, self.stepper.micro_batch)
+        self.stepper.skipped_in_a_row = 0
+        self.rollback = msgspec.structs.replace(rollback, to_step=self.step)
+        self.rate_scale = rollback.rate_scale
+        self.position = rollback.position or self.position
+        self.journal.keep(rollback=self.rollback, origin=self.origin())
+        where = "the beginning" if checkpoint is None else checkpoint.folder.name
+        how = ""
+        if setback.is_numeric:
+            how = f", with a learning rate of {self.rate_scale:g} times the planned one and the text that follows"
+        text = f"{setback.reason} Training went back to {where} and goes on from there{how}."
+        figures = msgspec.to_builtins(self.rollback)
+        self.journal.tell("warning", "rolled-back", text, reason=setback.reason, **figures)
+
+    def origin(self) -> Origin:
+        """Where training goes on from now."""
+        return Origin(attempt=self.journal.attempt, rollbacks=self.rollback.count, step=self.step)
+
+    def leave(self, leave: Leave) -> TrainerExit:
+        """Save what is worth it, and say why this trainer ends."""
+        level: Level = "warning"
+        try:
+            if self.stepper.skipped_in_a_row:
+                raise SetbackError("The last step went wrong.", self.step)
+            level, kept = "info", f"Saved {self.save()}."
+        except SetbackError as setback:
+            kept = f"{setback.reason} So nothing was saved, and the good checkpoints stay."
+        self.journal.tell(level, "trainer-left", f"{leave.reason} {kept}", step=self.step)
+        return leave.code
 
     def tell_start(self, resumed_from: str | None) -> None:
         """The events that say what is at work, and from where."""
@@ -166,28 +232,28 @@ class Training:
             torch=str(torch.__version__),
             precision=accelerator.precision,
             threads=accelerator.num_threads,
-            compiled=self.plan.is_compiled,
         )
+        self.journal.keep(origin=self.origin())
         if resumed_from:
             text = f"Resumed from {resumed_from}, {self.tokens:,} of {self.plan.tokens_total:,} tokens."
             self.journal.tell("info", "resumed", text, step=self.step, checkpoint=resumed_from)
 
     def compile(self) -> None:
-        """Compile where the plan says so; what cannot be compiled is trained eagerly."""
-        if not self.plan.is_compiled or self.step >= self.plan.steps:
-            return
-        self.journal.heartbeat.phase = "compiling"
-        started = time.monotonic()
-        reason = compile_blocks(self.model, self.accelerator, self.stepper.micro_batch)
-        seconds = time.monotonic() - started
-        if reason:
-            text = f"The model could not be compiled and is trained as it is: {reason}"
-            self.journal.tell("warning", "compile-failed", text, seconds=seconds)
-        else:
-            self.journal.tell("info", "compiled", f"Compiled the model in {seconds:.0f} s.", seconds=seconds)
+        """Compile where that is worth it for what is left of the run."""
+        tokens_left = self.plan.tokens_total - self.tokens
+        rate = self.journal.store.training_tokens_per_s() if self.step else None
+        left_s = tokens_left / rate if rate else None
+        if tokens_left:
+            micro_batch = self.stepper.micro_batch
+            compile_where_it_pays(
+                self.model, self.accelerator, self.journal, self.plan, self.settings, micro_batch, left_s
+            )
 
     def advance(self, result: StepResult) -> None:
-        """Count a step that was done and write its row; at the end of an epoch, free the cache."""
+        """Count a step that was done and write its row; at the end of an epoch, free the cache.
+
+        Raises: SetbackError after several steps in a row that went wrong.
+        """
         epoch = self.position.epoch
         self.position = self.stepper.order.advance(self.position, self.stepper.windows_per_step)
         self.step += 1
@@ -196,10 +262,16 @@ class Training:
             self.skipped_steps += 1
         else:
             self.journal.write(self.step_row(result))
+            if self.rollback.in_a_row and self.step > self.rollback.bad_step:
+                self.rollback = self.rollback.past()
+                self.journal.keep(rollback=self.rollback)
         if self.position.epoch > epoch:
             text, figures = self.accelerator.free_cache()
             text = f"Epoch {self.position.epoch} is over. {text}"
             self.journal.tell("info", "epoch", text, epoch=self.position.epoch, step=self.step, **figures)
+        if self.stepper.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
+            text = f"{MAX_SKIPPED_IN_A_ROW} steps in a row had to be left out."
+            raise SetbackError(text, self.step - MAX_SKIPPED_IN_A_ROW + 1)
 
     def step_row(self, result: StepResult) -> StepRow:
         """The row of the step that was just done."""
@@ -215,6 +287,7 @@ class Training:
             grad_norm=result.grad_norm,
             memory_bytes=self.accelerator.memory_bytes(),
             attempt=self.journal.attempt,
+            rollbacks=self.rollback.count,
         )
 
     def do_what_is_due(self) -> None:
@@ -226,7 +299,7 @@ class Training:
             self.evaluate()
         if self.samples.is_due(run_s):
             self.sample()
-        if self.saves.is_due(run_s):
+        if self.saves.is_due(run_s) and not self.stepper.skipped_in_a_row:
             try:
                 self.save()
             except CheckpointError as error:
@@ -234,52 +307,31 @@ class Training:
                 self.saves.done()
 
     def evaluate(self) -> None:
-        """Measure the model on the validation split and write the row."""
-        if not self.validator.num_tokens:
-            return
-        self.journal.heartbeat.phase = "evaluating"
-        started = time.monotonic()
-        loss = self.validator.evaluate(self.model)
+        """Measure the model on the validation split.
+
+        Raises: SetbackError where nothing comes of the weights any more.
+        """
+        is_finite = self.observer.evaluate(self.step, self.tokens)
         self.evaluations.done()
-        if not math.isfinite(loss):
-            self.journal.tell("warning", "non-finite", "The validation loss is not finite.", step=self.step)
-            return
-        self.last_evaluation = EvaluationRow(
-            step=self.step,
-            at=time.time(),
-            tokens=self.tokens,
-            val_loss=loss,
-            val_bits_per_byte=self.validator.bits_per_byte(loss),
-            seconds=time.monotonic() - started,
-        )
-        self.journal.write(self.last_evaluation)
+        if not is_finite and (unsound := self.stepper.find_unsound()):
+            raise SetbackError(f"The validation loss is not finite. {unsound}", self.step)
 
     def sample(self) -> None:
-        """Let the model write a little and keep it."""
-        self.journal.heartbeat.phase = "writing a sample"
-        self.model.eval()
-        deadline = time.monotonic() + _SAMPLE_S
-        pieces = []
-        prompt = self.settings.sample_prompt
-        with self.accelerator.autocast():
-            stream = generate(
-                self.model, self.vocabulary, prompt, max_tokens=_SAMPLE_TOKENS, seed=self.settings.seed
-            )
-            for piece in stream:
-                pieces.append(piece)
-                if time.monotonic() > deadline:
-                    break
+        """Let the model write a little."""
+        self.observer.sample(self.step)
         self.samples.done()
-        row = TextSampleRow(step=self.step, at=time.time(), prompt=prompt, text="".join(pieces))
-        self.journal.write(row)
 
     def save(self) -> str:
         """Make a checkpoint of the last whole step, unless there is one; its name.
 
-        Raises: CheckpointError where it cannot be written.
+        Raises: CheckpointError where it cannot be written; SetbackError where the state has gone bad.
         """
         if self.saved_step == self.step:
             return f"step-{self.step}"
+        if self.stepper.skipped_in_a_row:
+            raise CheckpointError("The last step went wrong: its state is not kept.", "Wait for the next.")
+        if unsound := self.stepper.find_unsound():
+            raise SetbackError(unsound, self.step)
         phase = self.journal.heartbeat.phase
         self.journal.heartbeat.phase = "saving"
         row = self.checkpoints.save(self.model, self.optimizer, self.state())
@@ -308,6 +360,8 @@ class Training:
             steps=self.plan.steps,
             micro_batch=self.stepper.micro_batch,
             skipped_steps=self.skipped_steps,
+            rate_scale=self.rate_scale,
+            validation_windows=self.validator.settled_windows,
             loss_scale=self.accelerator.scaler.state_dict(),
             rng_cpu=rng_cpu,
             rng_cuda=rng_cuda,
@@ -320,20 +374,7 @@ class Training:
         self.evaluate()
         self.sample()
         self.journal.heartbeat.phase = "writing the model"
-        measured = self.last_evaluation
-        info = ModelInfo(
-            run_id=self.folder.id,
-            preset=self.plan.preset,
-            parameters=self.plan.shape.parameters,
-            shape=self.plan.shape,
-            corpus=self.manifest.description,
-            step=self.step,
-            tokens=self.tokens,
-            val_loss=measured.val_loss if measured else None,
-            val_bits_per_byte=measured.val_bits_per_byte if measured else None,
-            end_of_text_id=self.manifest.end_of_text_id,
-            finished_at=time.time(),
-        )
+        info = ModelInfo.of(self.folder.id, self.plan, self.manifest, self.observer.newest, self.step)
         write_model(self.folder.path, self.model, info)
         text = (
             f"Finished: {self.tokens:,} tokens in {self.step:,} steps; the model is in {self.folder.model}."
@@ -347,13 +388,4 @@ def _check_vocabulary(plan: RunPlan, vocab_size: int) -> None:
         raise CorpusError(
             f"The corpus was tokenized for {vocab_size:,} ids, the model has {plan.shape.vocab_size:,}.",
             "Start a new run.",
-        )
-
-
-def _check_same_run(plan: RunPlan, state: TrainState, folder: Path) -> None:
-    here = plan.shape, plan.optimizer, plan.tokens_per_step, plan.steps
-    if here != (state.shape, state.optimizer, state.tokens_per_step, state.steps):
-        raise CheckpointError(
-            f"{folder} belongs to another run: its shape, optimizer or length differ from this run's plan.",
-            "Move it out of this run's folder.",
         )

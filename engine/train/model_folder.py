@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,9 +12,11 @@ import msgspec
 from safetensors import SafetensorError
 
 from engine import atomic
+from engine.corpus.manifest import CorpusManifest
 from engine.errors import CheckpointError
+from engine.records import EvaluationRow, RunPlan
 from engine.shape import ModelShape
-from engine.train.checkpoint import MODEL_FILE, load_weights, newest_verified
+from engine.train.checkpoint import MODEL_FILE, load_weights, newest_verified, verify
 from engine.train.model import INIT_STD, NORM_EPS, ROPE_THETA, Decoder
 from engine.train.tensorfile import write_tensors
 
@@ -36,6 +39,25 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     val_bits_per_byte: float | None
     end_of_text_id: int
     finished_at: float
+
+    @classmethod
+    def of(
+        cls, run_id: str, plan: RunPlan, corpus: CorpusManifest, measured: EvaluationRow | None, step: int
+    ) -> ModelInfo:
+        """What a run's model is after `step` steps; `measured` is its last validation, None where there was none."""
+        return cls(
+            run_id=run_id,
+            preset=plan.preset,
+            parameters=plan.shape.parameters,
+            shape=plan.shape,
+            corpus=corpus.description,
+            step=step,
+            tokens=step * plan.tokens_per_step,
+            val_loss=measured.val_loss if measured else None,
+            val_bits_per_byte=measured.val_bits_per_byte if measured else None,
+            end_of_text_id=corpus.end_of_text_id,
+            finished_at=time.time(),
+        )
 
 
 class Loaded(NamedTuple):
@@ -131,6 +153,19 @@ def load_newest(run_dir: Path) -> Loaded:
     folder = search.checkpoint.folder
     model = _load(search.checkpoint.state.shape, folder / MODEL_FILE)
     return Loaded(model, folder.name, tuple(problems))
+
+
+def load_from(run_dir: Path, source: str) -> Loaded:
+    """The model of one source: "model", or the name of a checkpoint's folder; empty: as `load_newest`.
+
+    Raises: CheckpointError where it is damaged or gone; choose another one.
+    """
+    if not source:
+        return load_newest(run_dir)
+    if source == "model":
+        return Loaded(_load_finished(run_dir / source), source, ())
+    checkpoint = verify(run_dir / "checkpoints" / source)
+    return Loaded(_load(checkpoint.state.shape, checkpoint.folder / MODEL_FILE), source, ())
 
 
 def _load_finished(folder: Path) -> Decoder:

@@ -9,17 +9,18 @@ from collections.abc import Callable
 
 import msgspec
 import torch
+from torch import Tensor
 
 from engine.errors import EngineError
 from engine.records import RunPlan
 from engine.settings import TrainingSettings
-from engine.train.data import BatchStream, Position, Tokens, WindowOrder
+from engine.train.data import BatchStream, Position, Tokens, WindowOrder, read_windows
 from engine.train.device import Accelerator, forward_backward
+from engine.train.guard import SetbackError, find_unsound, what_is_wrong
 from engine.train.journal import Journal
 from engine.train.model import Decoder
 from engine.train.optim import OptimizerSet, clip_gradients
-
-_MAX_SKIPPED_IN_A_ROW = 5
+from engine.train.peak import is_out_of_memory
 
 
 class StepResult(msgspec.Struct, frozen=True):
@@ -32,7 +33,7 @@ class StepResult(msgspec.Struct, frozen=True):
     seconds: float
     """Time it took, pauses left out."""
     is_skipped: bool
-    """Whether the weights stayed as they were, because loss or gradient was not finite."""
+    """Whether the weights stayed as they were, because of what loss or gradient was."""
 
 
 class Stepper:
@@ -53,7 +54,9 @@ class Stepper:
         self._tokens = tokens
         self._journal = journal
         self._stream: BatchStream | None = None
-        self._skipped_in_a_row = 0
+        self._is_updating = False
+        self.skipped_in_a_row = 0
+        """Steps left out up to now because of what loss or gradient was; fp16 finding its scale is none of them."""
         self._tokens_per_step = plan.tokens_per_step
         self.windows_per_step = plan.tokens_per_step // plan.shape.context
         """Sequences of an optimizer step."""
@@ -80,19 +83,37 @@ class Stepper:
             self._stream.close()
             self._stream = None
 
-    def step(self, position: Position, attend: Callable[[], float]) -> StepResult:
-        """The step whose first window is at `position`, with smaller micro-batches where memory runs out.
+    def find_unsound(self) -> str | None:
+        """What makes the present state one that is not to be kept; None: it is sound."""
+        return find_unsound(self._model, self._optimizer, self._accelerator, self._first_windows)
+
+    def _first_windows(self) -> Tensor:
+        """As many windows as a micro-step has, the same every time: (B, T + 1)."""
+        order = self.order  # its own order is left to the reading thread
+        starts = [index % order.num_windows * order.context for index in range(self.micro_batch)]
+        return read_windows(self._tokens, starts, order.context)
+
+    def step(self, position: Position, step: int, attend: Callable[[], float]) -> StepResult:
+        """Step number `step`, whose first window is at `position`, with smaller micro-batches where memory runs out.
 
         `attend` is called after every micro-step; it returns the seconds it has held training in all, and may raise.
-        Raises: EngineError where not even one sequence fits, or five steps in a row were not finite.
+        Raises: EngineError where not even one sequence fits; SetbackError where memory ran out while the weights were
+        being updated, for then the step cannot be done again.
         """
         while True:
+            self._is_updating = False
             try:
                 return self._step(attend)
-            except torch.OutOfMemoryError as error:
-                reason = str(error).splitlines()[0]
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                reason = str(error).split("\n")[0]
             # Outside the handler, whose traceback would keep the step's tensors alive.
-            self._halve(reason)
+            if self.micro_batch > 1 or not self._is_updating:
+                self._halve(reason)
+            if self._is_updating:
+                text = f"Memory ran out in the middle of an update of the weights: {reason}"
+                raise SetbackError(text, step, is_numeric=False)
             self.begin(position)
 
     def _step(self, attend: Callable[[], float]) -> StepResult:
@@ -109,17 +130,17 @@ class Stepper:
             self._accelerator.throttle()
             held_s = attend()
         loss, norm = self._update(total / self._tokens_per_step)
-        is_skipped = not (math.isfinite(loss) and math.isfinite(norm))
+        wrong = what_is_wrong(loss, norm)
         self._optimizer.zero_grad()
         seconds = time.monotonic() - started - (held_s - held_before)
-        if is_skipped:
-            self._note_skipped(loss, norm)
+        if wrong:
+            self._note_skipped(wrong, loss, norm)
         else:
-            self._skipped_in_a_row = 0
-        return StepResult(loss, norm, seconds, is_skipped)
+            self.skipped_in_a_row = 0
+        return StepResult(loss, norm, seconds, is_skipped=wrong is not None)
 
-    def _update(self, mean_loss: torch.Tensor) -> tuple[float, float]:
-        """Clip and step, unless something is not finite; loss and gradient norm."""
+    def _update(self, mean_loss: Tensor) -> tuple[float, float]:
+        """Clip and step, unless something is wrong; loss and gradient norm."""
         scaler = self._accelerator.scaler
         if scaler.is_enabled():
             for optimizer in self._optimizer.optimizers:
@@ -128,32 +149,28 @@ class Stepper:
         loss, norm = torch.stack(
             (mean_loss, norm_tensor)
         ).tolist()  # the one time a step that the GPU is waited for
-        if math.isfinite(loss) and math.isfinite(norm):
+        if what_is_wrong(loss, norm) is None:
+            self._is_updating = True
             for optimizer in self._optimizer.optimizers:
                 optimizer.step()
+            self._is_updating = False
         if scaler.is_enabled():
             scaler.update()
         return loss, norm
 
-    def _note_skipped(self, loss: float, norm: float) -> None:
+    def _note_skipped(self, wrong: str, loss: float, norm: float) -> None:
         scaler = self._accelerator.scaler
         if scaler.is_enabled() and math.isfinite(loss) and scaler.get_scale() >= 1.0:
             return  # how fp16 finds its scale, nothing wrong
-        self._skipped_in_a_row += 1
-        what = "loss" if not math.isfinite(loss) else "gradient"
+        self.skipped_in_a_row += 1
         self._journal.tell(
             "warning",
             "non-finite",
-            f"The {what} of a step is not finite: the step is left out ({self._skipped_in_a_row} in a row).",
+            f"{wrong} The step is left out ({self.skipped_in_a_row} in a row).",
             loss=str(loss),
             grad_norm=str(norm),
-            in_a_row=self._skipped_in_a_row,
+            in_a_row=self.skipped_in_a_row,
         )
-        if self._skipped_in_a_row >= _MAX_SKIPPED_IN_A_ROW:
-            raise EngineError(
-                f"The {what} was not finite in {self._skipped_in_a_row} steps in a row: the training has diverged.",
-                'Start a new run with a lower training.learning_rate, or with training.precision = "bf16".',
-            )
 
     def _halve(self, reason: str) -> None:
         """Go on with the next smaller micro-batch that divides the step."""

@@ -1,0 +1,170 @@
+"""Against a state gone bad: what counts as one, and how often training goes back to a good checkpoint.
+
+A step whose loss or gradient is not finite is left out. After several in a row the weights themselves are taken to be
+bad: training goes back to the newest good checkpoint, halves its rate from there on, and reads on after the text that
+it stumbled over, for either may have been the cause. All of that follows from the run alone, so that the same run
+goes back in the same way again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import msgspec
+import torch
+from torch import Tensor
+
+from engine.errors import EngineError
+from engine.train.data import Position
+from engine.train.device import Accelerator, forward_backward
+from engine.train.model import Decoder
+from engine.train.optim import OptimizerSet
+from engine.train.peak import is_out_of_memory
+
+MAX_SKIPPED_IN_A_ROW = 5
+"""Steps left out in a row from which the weights are taken to be bad."""
+MAX_ROLLBACKS = 3
+"""Times that training goes back without getting past the step at which it went bad."""
+RATE_CUT = 0.5
+"""Times the rate, each time that values went bad."""
+
+
+class SetbackError(Exception):
+    """The weights in hand are of no use: training is to go back to a good checkpoint."""
+
+    def __init__(self, reason: str, step: int, *, is_numeric: bool = True) -> None:
+        """`step` is the first that went wrong; `is_numeric` says that values did, and not the memory."""
+        super().__init__(reason)
+        self.reason = reason
+        self.step = step
+        self.is_numeric = is_numeric
+
+
+class Rollback(msgspec.Struct, frozen=True, kw_only=True):
+    """The last time that training went back; kept in the run's store, so that a restart goes on from it."""
+
+    count: int = 0
+    """Of the run so far."""
+    in_a_row: int = 0
+    """Without getting past `bad_step`."""
+    bad_step: int = 0
+    """The last step that went wrong, of those in a row."""
+    to_step: int = -1
+    """Step of the checkpoint that training went back to; 0: the beginning; -1: it never did."""
+    position: Position | None = None
+    """Where in the text it went on; None: where the checkpoint says."""
+    rate_scale: float = 1.0
+    """Times the rate of the schedule, from then on."""
+
+    def following(self, setback: SetbackError, position: Position, rate_scale: float) -> Rollback:
+        """The one after this, but for `to_step`; `position` and `rate_scale` are those in force.
+
+        Raises: EngineError where going back did not help `MAX_ROLLBACKS` times in a row.
+        """
+        if self.in_a_row >= MAX_ROLLBACKS:
+            raise EngineError(
+                f"{setback.reason} Going back to a good checkpoint, with half the learning rate each time, has not "
+                f"helped {MAX_ROLLBACKS} times in a row: the training has diverged.",
+                'Start a new run with a lower training.learning_rate, or with training.precision = "bf16".',
+            )
+        return Rollback(
+            count=self.count + 1,
+            in_a_row=self.in_a_row + 1,
+            bad_step=max(setback.step, self.bad_step if self.in_a_row else 0),
+            position=position if setback.is_numeric else None,
+            rate_scale=rate_scale * (RATE_CUT if setback.is_numeric else 1.0),
+        )
+
+    def past(self) -> Rollback:
+        """The same once training has got past the bad step."""
+        return msgspec.structs.replace(self, in_a_row=0)
+
+
+def find_unsound(
+    model: Decoder, optimizer: OptimizerSet, accelerator: Accelerator, read: Callable[[], Tensor]
+) -> str | None:
+    """What is not finite of weights, optimizer state, and the loss and gradient that these weights give.
+
+    Weights may be finite and yet so large that nothing comes of them: so the gradients that a step has gathered up to
+    now are looked at too, and where there are none, those of the windows (B, T + 1) that `read` gives. None: all is
+    well. A GPU is waited for.
+    """
+    state = [tensor for _, tensor in optimizer.tensors() if tensor.is_floating_point()]
+    if not _is_finite([parameter.detach() for parameter in model.parameters()]):
+        return "A weight is not finite."
+    if not _is_finite(state):
+        return "The optimizer's state is not finite."
+    gathered = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    if gathered:
+        # fp16 gradients are scaled as high as they will go, and beyond: only an update tells.
+        is_sound = accelerator.scaler.is_enabled() or _is_finite(gathered)
+        return None if is_sound else "The gradient is not finite."
+    try:
+        return _try(model, accelerator, read())
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return None  # not known, which the next step will see to
+    finally:
+        optimizer.zero_grad()
+
+
+def _try(model: Decoder, accelerator: Accelerator, windows: Tensor) -> str | None:
+    ids = windows.to(accelerator.device)
+    scale = accelerator.scaler.get_scale() if accelerator.scaler.is_enabled() else 1.0
+    model.train()
+    loss = forward_backward(model, accelerator, ids[:, :-1], ids[:, 1:], 1 / (ids[:, 1:].numel() * scale))
+    if not math.isfinite(loss.item()):
+        return "The loss is not finite."
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    return what_is_wrong(0.0, _largest(gradients))
+
+
+def what_is_wrong(loss: float, grad_norm: float) -> str | None:
+    """What makes a step one to leave out, as a sentence; None: it is good.
+
+    A gradient of exactly 0 is as bad as none: weights so large that a norm's square overflows give that, and a finite
+    loss with it, for ever.
+    """
+    if not math.isfinite(loss):
+        return "The loss is not finite."
+    if not math.isfinite(grad_norm):
+        return "The gradient is not finite."
+    return None if grad_norm > 0 else "The gradient is 0."
+
+
+def _is_finite(tensors: list[Tensor]) -> bool:
+    return math.isfinite(_largest(tensors))
+
+
+def _largest(tensors: list[Tensor]) -> float:
+    """The largest magnitude among all, NaN where one is; 0 of none."""
+    return torch.nn.utils.get_total_norm(tensors, norm_type=math.inf).item() if tensors else 0.0
+
+
+def allocate_state(model: Decoder, optimizer: OptimizerSet) -> None:
+    """Make the optimizer's state now, where it has none: memory must not run out halfway through an update.
+
+    A step at rate 0 with gradients of 0 makes it and changes no weight; the state is zeros after it, as a new one is.
+    Raises: EngineError where there is no room for it.
+    """
+    if next(optimizer.tensors(), None) is not None:
+        return
+    try:
+        for parameter in model.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.set_rate(0.0)
+        for each in optimizer.optimizers:
+            each.step()
+        for _, tensor in optimizer.tensors():
+            tensor.zero_()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise EngineError(
+            f"The device has no room for the optimizer's state: {str(error).splitlines()[0]}",
+            "Free its memory, or start a run with a smaller model.preset.",
+        ) from error
+    finally:
+        optimizer.zero_grad()
