@@ -51,6 +51,15 @@ class MemoryEstimate(msgspec.Struct, frozen=True, kw_only=True):
     free_bytes: int | None = None
     device_bytes: int | None = None
     """All of the device's memory; None where unknown, as `free_bytes`."""
+    num_recomputed_blocks: int = 0
+    num_blocks: int = 0
+
+    @property
+    def recomputed_text(self) -> str:
+        """Which blocks are computed twice, in words; empty where none is."""
+        if not self.num_recomputed_blocks:
+            return ""
+        return f"recomputes {self.num_recomputed_blocks} of {self.num_blocks} blocks"
 
 
 class TimeEstimate(msgspec.Struct, frozen=True, kw_only=True):
@@ -223,6 +232,8 @@ def _memory(plan: RunPlan) -> MemoryEstimate:
         fits=plan.fits,
         free_bytes=plan.device.free_bytes,
         device_bytes=plan.device.total_bytes,
+        num_recomputed_blocks=plan.num_recomputed_blocks,
+        num_blocks=plan.shape.n_layer,
     )
 
 

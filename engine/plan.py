@@ -34,9 +34,11 @@ CUDA_MICRO_STEP_TOKENS = 65_536
 """On a GPU a larger one gains nothing more: parameter traffic is below 1 % of the step by then."""
 GOOD_MICRO_BATCH = 8
 """Sequences at a time to begin with on a GPU whose free memory is unknown."""
-SAME_SPEED_FRAC = 0.10
-"""Combinations whose predicted speeds differ by less count as equally fast, and the larger micro-batch is taken:
-what the formula leaves out (launches, kernels too small to fill a GPU) speaks against small ones."""
+SAME_SPEED_FRAC = 0.15
+"""Predicted speeds that differ by less count as equal: the share of its peak that a device reaches is known no better,
+and what the formula leaves out (launches, kernels too small to fill a GPU) speaks against small micro-steps."""
+FULL_MICRO_STEP_TOKENS = {"cuda": 8_192, "cpu": 4_096}
+"""Micro-steps from which on none of that counts any more, so that of equals the fastest by formula is taken."""
 HALF_TRAFFIC_BYTES = 30
 """Bytes a parameter that a micro-step moves whatever its size: 4 read and 2 written for the half-precision copy, read
 twice (4), its gradient written and read (2 + 2), made fp32 (4), and added to the sum of gradients (4 + 4 + 4)."""
@@ -281,8 +283,12 @@ class _Search:
         found = self.candidates(training)
         fitting = found[: max(1, self.num_fitting(found))]
         fastest = max(step.tokens_per_s_frac for step in fitting)
-        # Ascending: of those that the formula cannot tell apart, the largest.
-        return [step for step in fitting if step.tokens_per_s_frac >= fastest * (1 - SAME_SPEED_FRAC)][-1]
+        as_fast = [step for step in fitting if step.tokens_per_s_frac >= fastest * (1 - SAME_SPEED_FRAC)]
+        full = FULL_MICRO_STEP_TOKENS[self._device.kind]
+        return max(
+            as_fast,
+            key=lambda step: (min(full, step.micro_batch * self._shape.context), step.tokens_per_s_frac),
+        )
 
     def candidates(self, training: TrainingSettings) -> tuple[MicroStep, ...]:
         """Every size that the settings allow, ascending, each with the fewest recomputed blocks that fit.

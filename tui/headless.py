@@ -159,9 +159,10 @@ def print_estimate(estimate: Estimate) -> None:
     storage = estimate.storage
     fits = {True: "fits", False: "does NOT fit", None: "unknown whether it fits"}[memory.fits]
     click.echo(f"model    {show.count(estimate.model.parameters)} parameters")
+    recomputed = f", {memory.recomputed_text}" if memory.recomputed_text else ""
     click.echo(
         f"memory   {show.size(memory.total_bytes)} of {show.size(memory.budget_bytes)} on "
-        f"{show.clean(memory.device)}: {fits}; micro-batch {memory.micro_batch}"
+        f"{show.clean(memory.device)}: {fits}; micro-batch {memory.micro_batch}{recomputed}"
     )
     parts = ", ".join(f"{name} {show.size(num_bytes)}" for name, num_bytes in memory.parts.items())
     click.echo(f"         {parts}; {show.size(memory.free_bytes)} free now")

@@ -61,6 +61,18 @@ def test_by_formula_it_says_so_and_adds_up(tmp_path: Path) -> None:
     assert 43 < found.time.hours < 120, "an RTX 2050 takes days for a billion tokens, not hours or weeks"
 
 
+def test_recomputed_blocks_are_counted_in_words_and_in_the_time(tmp_path: Path) -> None:
+    some = estimate(Settings(), gpu(4.0), tmp_path)
+    number = some.memory.num_recomputed_blocks
+    assert 0 < number < 12
+    assert some.memory.recomputed_text == f"recomputes {number} of 12 blocks"
+    training = TrainingSettings(activation_checkpointing="on")
+    all_of_them = estimate(Settings(training=training), gpu(4.0), tmp_path)
+    assert all_of_them.memory.recomputed_text == "recomputes 12 of 12 blocks"
+    assert (some.time.hours or 0) < (all_of_them.time.hours or 0)
+    assert estimate(Settings(), CPU, tmp_path).memory.recomputed_text == ""
+
+
 def test_the_drivers_limit_wins_over_the_boards(tmp_path: Path) -> None:
     rated = estimate(Settings(), gpu(3.3), tmp_path).energy.average_watts
     limited = estimate(Settings(), gpu(3.3), tmp_path, gpu_limit_watts=30.0).energy.average_watts

@@ -56,6 +56,8 @@ class MemoryPanel(Panel):
             [(word, style), (f"  {free}, batch {memory.micro_batch}", MUTED)],
             _bar_line("in all", memory.total_bytes, scale, bar_width, STRONG),
         ]
+        if memory.recomputed_text:
+            lines.append([(memory.recomputed_text, MUTED)])
         parts = sorted(memory.parts.items(), key=lambda part: -part[1])
         lines += [_bar_line(name, num_bytes, scale, bar_width, BLUE) for name, num_bytes in parts]
         if len(lines) < height:
