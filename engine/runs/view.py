@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from engine.clock import Moment
 from engine.errors import StoreError
 from engine.ledger.cost import cost_view, total_energy
@@ -14,6 +16,8 @@ from engine.records import (
     EventRow,
     HeartbeatRow,
     LossPoint,
+    MeasuredPeak,
+    Origin,
     ProgressRow,
     RunPlan,
     RunSnapshot,
@@ -40,6 +44,51 @@ RATE_STEPS = 20
 """Steps that the current speed is the mean of."""
 
 
+class Stretch(NamedTuple):
+    """The steps since training last began: at a start of the trainer, or back at a checkpoint."""
+
+    at: StepRow | None
+    """The step that training stands at; None: the beginning."""
+    rows: list[StepRow]
+    """Its newest steps, the newest first; empty before the first one is done."""
+    from_step: int
+    """The step that it goes on from."""
+
+    @classmethod
+    def of(cls, store: RunStore) -> Stretch:
+        """The present one. Steps beyond it, done before and to be done again, are left out."""
+        origin = store.find_meta("origin", Origin)
+        attempt = store.newest(AttemptRow, "attempt")
+        if origin is None:  # no trainer yet, or one of an older version
+            rows = store.rows(StepRow, "ORDER BY step DESC LIMIT ?", (RATE_STEPS,))
+            return cls(rows[0] if rows else None, rows, 0)
+        if (
+            attempt is not None and attempt.attempt > origin.attempt
+        ):  # it is starting, and has not said from where
+            rows, from_step = [], attempt.from_step
+        else:
+            which = (origin.attempt, origin.rollbacks, origin.step, RATE_STEPS)
+            tail = "WHERE attempt = ? AND rollbacks = ? AND step > ? ORDER BY step DESC LIMIT ?"
+            rows, from_step = store.rows(StepRow, tail, which), origin.step
+        if rows:
+            return cls(rows[0], rows, from_step)
+        before = store.rows(StepRow, "WHERE step <= ? ORDER BY step DESC LIMIT 1", (from_step,))
+        return cls(before[0] if before else None, [], from_step)
+
+    def tokens_per_s(self, store: RunStore, plan: RunPlan) -> float | None:
+        """The speed of its newest steps, without pauses; that of the stretch before while it has none.
+
+        The first step of a stretch is left out once there is another: kernels are chosen and memory is allocated in
+        it. None: no step was ever done.
+        """
+        rows = [row for row in self.rows if row.step != self.from_step + 1] or self.rows
+        if not rows:
+            tail = "WHERE step <= ? ORDER BY step DESC LIMIT ?"
+            rows = store.rows(StepRow, tail, (self.from_step, RATE_STEPS))
+        seconds = sum(plan.tokens_per_step / row.tokens_per_s for row in rows if row.tokens_per_s > 0)
+        return len(rows) * plan.tokens_per_step / seconds if seconds else None
+
+
 class _Reading:
     """A run's store, read once: what several views need."""
 
@@ -49,7 +98,8 @@ class _Reading:
         self.plan = store.meta("plan", RunPlan)
         self.settings: Settings = folder.settings()
         self.created_at = store.meta("created_at", float)
-        self.step = store.newest(StepRow, "step")
+        self.stretch = Stretch.of(store)
+        self.step = self.stretch.at
         self.evaluation = store.newest(EvaluationRow, "step")
         self.energy = store.rows(EnergyRow, "ORDER BY segment")
         # A run at a flat price may be older than the table.
@@ -80,13 +130,19 @@ class _Reading:
 
     @property
     def tokens_per_s(self) -> float | None:
-        rows = self.store.rows(StepRow, f"ORDER BY step DESC LIMIT {RATE_STEPS}")
-        seconds = sum(self.plan.tokens_per_step / row.tokens_per_s for row in rows if row.tokens_per_s > 0)
-        return len(rows) * self.plan.tokens_per_step / seconds if seconds else None
+        return self.stretch.tokens_per_s(self.store, self.plan)
+
+    def _used_frac(self, rate: float | None, peak: MeasuredPeak | None) -> float | None:
+        """What a speed makes of the device's peak, as `Status.mfu_frac`."""
+        if rate is None or peak is None:
+            return None
+        used = rate * self.plan.shape.flops_per_token / peak.flops
+        return used if used <= 1.0 else None
 
     def status(self) -> Status:
         step, plan, state = self.step, self.plan, self.state
         rate = self.tokens_per_s
+        peak = self.store.find_meta("peak", MeasuredPeak)
         tokens = step.tokens if step else None
         left = plan.tokens_total - (tokens or 0)
         is_moving = state is RunState.RUNNING and rate is not None
@@ -119,6 +175,8 @@ class _Reading:
             supervisor_pid=self.supervisor.pid if self.supervisor and self.is_supervised else None,
             trainer_pid=self.trainer.pid if self.trainer and is_trainer_alive else None,
             reason=self._abandoned_reason() if self.is_abandoned else self.reason,
+            peak_flops=peak.flops if peak else None,
+            mfu_frac=self._used_frac(rate, peak),
         )
 
     def _abandoned_reason(self) -> str:

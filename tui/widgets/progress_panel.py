@@ -139,9 +139,10 @@ def _numbers(snapshot: RunSnapshot, width: int) -> Line:
     left: Line = [(fmt.count(status.tokens), STRONG), (f" of {fmt.count(status.tokens_total)} tokens", MUTED)]
     is_moving = status.state is RunState.RUNNING and not snapshot.is_stale
     speed = f"  {fmt.count(status.tokens_per_second)}/s" if is_moving else ""
-    for piece in (speed, f"  step {step}/{status.steps}"):
+    used = f"  {fmt.percent(status.mfu_frac)} of peak" if is_moving and status.mfu_frac is not None else ""
+    for piece, style in ((speed, STRONG), (f"  step {step}/{status.steps}", MUTED), (used, MUTED)):
         if length(left) + len(piece) + length(when) + 2 <= width:
-            left.append((piece, MUTED if "step" in piece else STRONG))
+            left.append((piece, style))
     return ruled(left, when, width)
 
 
