@@ -382,11 +382,18 @@ async def test_the_plan_shows_memory_hours_money_offers_and_break_even(size: tup
         await pilot.pause(0.05)
         shown = text(app)
         assert app.current_mode == "plan"
-        for words in ("optimizer", "█", "3.52 GiB free", "2 d 16 h (2 d 5 h to 3 d 8 h)", "formula"):
+        for words in (
+            "optimizer",
+            "█",
+            "3.52 GiB free",
+            "recomputes 11 of 12 blocks",
+            "2 d 11 h (2 d 1 h to 3 d 2 h)",
+            "formula",
+        ):
             assert words in shown, words
         for words in (
-            "5.02 kWh machine, 2.60 kWh GPU",
-            "0.85 USD (0.71 to 1.07)",
+            "4.68 kWh machine, 2.42 kWh GPU",
+            "0.80 USD (0.66 to 0.99)",
             "at its peak",
             "33.60",
             "yours",
