@@ -18,7 +18,7 @@ from types import TracebackType
 from engine.preflight.processes import as_open, protected_pids, why_not
 from engine.records import Closing, ClosingReport, OpenProcess
 from engine.telemetry.gpus import snapshot
-from engine.telemetry.process import find_process, find_processes, is_alive, since_boot_s
+from engine.telemetry.process import find_process, find_processes, is_alive
 
 PATIENCE_S = 5.0
 """How long programs may take to end after the signal."""
@@ -86,7 +86,8 @@ def close_processes(
     Takes `patience_s` at most for all together, and `watch_s` more where one was closed.
     """
     before_bytes = free_vram_bytes()
-    began_s = since_boot_s()
+    names = {process.name for process in processes}
+    known = {(info.pid, info.started_s) for info in find_processes(names)}
     with contextlib.ExitStack() as stack:
         told: dict[int, Closing] = {}
         waiting: dict[int, Held] = {}
@@ -99,7 +100,7 @@ def close_processes(
         told |= _await(processes, waiting, patience_s, kill)
     closings = tuple(told[index] for index in range(len(processes)))
     closed = {closing.process.name for closing in closings if closing.outcome == "closed"}
-    came_back = _watch(closed, began_s, watch_s) if closed else ()
+    came_back = _watch(closed, known, watch_s) if closed else ()
     return ClosingReport(
         closings=closings,
         free_before_bytes=before_bytes,
@@ -163,15 +164,16 @@ def _await(
     return told
 
 
-def _watch(names: set[str], since_s: float, watch_s: float) -> tuple[OpenProcess, ...]:
-    """Processes of these names that were started since; looked for until there is one, or for `watch_s`."""
+def _watch(
+    names: set[str], known: set[tuple[int, float | None]], watch_s: float
+) -> tuple[OpenProcess, ...]:
+    """Processes of these names that are not `known`; looked for until there is one, or for `watch_s`."""
     deadline = time.monotonic() + watch_s
     while True:
         back = [
             info
             for info in find_processes(names)
-            # a start time is rounded down to hundredths
-            if info.name in names and info.started_s is not None and info.started_s >= since_s - 0.02
+            if info.name in names and info.started_s is not None and (info.pid, info.started_s) not in known
         ]
         if back or time.monotonic() >= deadline:
             return tuple(as_open(info) for info in back)
