@@ -71,4 +71,5 @@ def _figures(row: RampRow) -> str:
         spare = row.budget_bytes - row.memory_bytes
     batch = f"{row.micro_batch}" + (f"+{row.num_recomputed_blocks}r" if row.num_recomputed_blocks else "")
     sign = "▸" if row.is_chosen else " "
-    return f"{sign}{batch:>6}  {fmt.count(row.tokens_per_s):>8}  {fmt.size(row.memory_bytes):>9}  {fmt.size(spare):>9}  "
+    speed, memory = fmt.count(row.tokens_per_s), fmt.size(row.memory_bytes)
+    return f"{sign}{batch:>6}  {speed:>8}  {memory:>9}  {fmt.size(spare):>9}  "
