@@ -1,0 +1,138 @@
+"""The measured peak, and what is told about compiling."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+
+from engine.records import EventRow, MeasuredPeak
+from engine.runs.folder import RunFolder
+from engine.settings import TrainingSettings
+from engine.train import compiling, matmul_probe
+from engine.train.compiling import compile_where_it_pays, why_not
+from engine.train.device import Accelerator, forward_backward
+from engine.train.journal import Journal
+from engine.train.loop import train
+from engine.train.matmul_probe import KEPT_S, known_peak, measure
+from engine.train.model import Decoder
+from tests.engine.train.conftest import DEVICE, SMALL, MakeRun, make_plan
+
+AUTO, OFF, ON = (TrainingSettings(compile=choice) for choice in ("auto", "off", "on"))
+
+
+def told(run: RunFolder, kind: str) -> EventRow:
+    (event,) = [event for event in run.open().rows(EventRow) if event.kind == kind]
+    return event
+
+
+def test_the_peak_is_near_what_a_plain_product_gives():
+    accelerator = Accelerator(make_plan())
+    found = measure(accelerator)
+    assert found is not None
+    a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
+    fastest_s = min(timed(a, b) for _ in range(12))
+    plain = 2 * 1024**3 / fastest_s
+    assert 0.3 * plain < found < 10 * plain, "of the same order, other programs beside it or not"
+
+
+def timed(a: torch.Tensor, b: torch.Tensor) -> float:
+    started = time.perf_counter()
+    torch.mm(a, b)
+    return time.perf_counter() - started
+
+
+def test_the_peak_is_kept_for_its_device_and_format_for_a_month(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(matmul_probe.BUDGET_S, "cpu", 0.01)
+    cache, plan = tmp_path / "cache" / "peak.json", make_plan()
+    accelerator = Accelerator(plan)
+    first = known_peak(cache, plan, accelerator)
+    assert first is not None and known_peak(cache, plan, accelerator) == first
+    half = make_plan(precision="bf16")
+    assert known_peak(cache, half, Accelerator(half)) != first
+    other = make_plan(device=msgspec.structs.replace(DEVICE, name="another processor"))
+    assert known_peak(cache, other, accelerator) != first
+    kept = msgspec.json.decode(cache.read_bytes(), type=dict[str, MeasuredPeak])
+    assert len(kept) == 3 and first in kept.values()
+    aged = {key: msgspec.structs.replace(peak, at=peak.at - KEPT_S - 1) for key, peak in kept.items()}
+    cache.write_bytes(msgspec.json.encode(aged))
+    renewed = known_peak(cache, plan, accelerator)
+    assert renewed is not None and renewed.at >= first.at
+    cache.write_bytes(b"{damaged")
+    assert known_peak(cache, plan, accelerator) is not None
+    cache.unlink()
+    cache.mkdir()
+    assert known_peak(cache, plan, accelerator) is not None, "a cache that cannot be kept is done without"
+
+
+def test_without_memory_for_a_product_the_peak_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(matmul_probe._SHAPES, "cpu", ((2**31, 2**28, 8),))
+    plan = make_plan()
+    assert known_peak(tmp_path / "peak.json", plan, Accelerator(plan)) is None
+    assert not (tmp_path / "peak.json").exists()
+
+
+def test_whether_it_pays_is_told_in_minutes(monkeypatch: pytest.MonkeyPatch):
+    eager, compiled = make_plan(), make_plan(is_compiled=True)
+    monkeypatch.setattr(compiling, "has_compiler", lambda: True)
+    reason = why_not(eager, AUTO, None)
+    assert reason is not None and "less than a minute" in reason and "30 min" in reason
+    assert why_not(compiled, AUTO, None) is None
+    assert why_not(compiled, AUTO, 7200.0) is None
+    left = why_not(compiled, AUTO, 240.0)
+    assert left is not None and "4 min that are left" in left
+    assert why_not(compiled, ON, 240.0) is None, "who asked for it gets it"
+    assert "off" in (why_not(eager, OFF, None) or "")
+    monkeypatch.setattr(compiling, "has_compiler", lambda: False)
+    assert "neither g++ nor clang++" in (why_not(eager, AUTO, None) or "")
+    old = msgspec.structs.replace(DEVICE, kind="cuda", capability=(6, 1))
+    monkeypatch.setattr(compiling, "has_compiler", lambda: True)
+    assert "7.0" in (why_not(make_plan(device=old), AUTO, None) or "")
+
+
+@pytest.mark.usefixtures("signals")
+def test_a_short_run_says_that_it_is_not_compiled_and_what_its_peak_is(make_run: MakeRun):
+    run = make_run(steps=2)
+    assert train(run.path, os.getppid()) == 0
+    event = told(run, "not-compiled")
+    assert event.level == "info" and event.text.startswith("The model is not compiled: ")
+    peak = run.open().find_meta("peak", MeasuredPeak)
+    assert peak is not None and peak.precision == "fp32"
+    assert json.loads(told(run, "peak").data)["flops"] == peak.flops
+    assert "TFLOP/s in fp32" in told(run, "peak").text
+
+
+def test_what_is_compiled_says_so_and_computes_the_same(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch):
+    """Traced and differentiated as always, but without the half minute that the C++ compiler takes."""
+    compile_module = torch.nn.Module.compile
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", functools.partialmethod(compile_module, backend="aot_eager")
+    )
+    shape = msgspec.structs.replace(SMALL, n_layer=1)
+    plan, run = make_plan(shape=shape, is_compiled=True), make_run()
+    accelerator, journal = Accelerator(plan), Journal(run.store_path)
+    model = Decoder(shape)
+    model.initialise(1)
+    model.train()
+    ids = torch.randint(0, shape.vocab_size, (4, shape.context + 1))
+    results = []
+    for _ in range(2):
+        loss = forward_backward(model, accelerator, ids[:, :-1], ids[:, 1:], 1.0)
+        results.append((loss.item(), model.model.embed_tokens.weight.grad.clone()))
+        model.zero_grad()
+        if len(results) == 1:
+            compile_where_it_pays(model, accelerator, journal, plan, ON, 4, None)
+    journal.close()
+    (eager, its_gradient), (compiled, other_gradient) = results
+    assert compiled == pytest.approx(eager, rel=1e-4)
+    torch.testing.assert_close(other_gradient, its_gradient, rtol=0.02, atol=0.02)
+    event = told(run, "compiled")
+    assert event.text.startswith("Compiled the model in ") and json.loads(event.data)["seconds"] > 0
