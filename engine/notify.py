@@ -36,11 +36,13 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def masked(url: str) -> str:
-    """An address as it may be shown: its kind and its host, nothing that lets another send or read."""
+    """An address as it may be shown: its kind and, where that is no secret, its host."""
     parts = _split(url)
     if parts.scheme == "ntfy":
         return f"ntfy at {NTFY_HOST}"
-    return f"{parts.scheme or 'unknown'} at {_host(parts) or 'an unknown host'}"
+    if parts.scheme not in ("ntfys", "http", "https"):
+        return f"a {parts.scheme} address" if parts.scheme else "an address of no kind"
+    return f"{parts.scheme} at {_host(parts) or 'an unknown host'}"
 
 
 def send(url: str, title: str, text: str, timeout_s: float = TIMEOUT_S) -> int:

@@ -114,6 +114,8 @@ def _section(entry: LedgerEntry) -> list[str]:
         facts.append(("not in these figures", f"{number(entry.gap_s, 0)} s in which the power was not known"))
     if entry.grams_co2 is not None:
         facts.append(("CO2", f"{significant(entry.grams_co2 / 1000, 3)} kg"))
+    if ticked := _ticked(entry):
+        facts.append(("ticked by hand", ticked))
     facts += [("checks waived", _waivers(entry.waivers)), ("a cloud T4 instead", _cloud(entry))]
     return [f"- {name}: {value}" for name, value in facts]
 
@@ -136,6 +138,14 @@ def _cloud(entry: LedgerEntry) -> str:
     hours = UNKNOWN if quote.hours is None else f"{quote.hours:.4g} h"
     usd = UNKNOWN if quote.usd is None else money(quote.usd, "USD")
     return f"{usd} for {hours} at {quote.usd_per_hour:.2f} USD/h ({escape(quote.basis)})"
+
+
+def _ticked(entry: LedgerEntry) -> str:
+    """The person's own steps that they said were done."""
+    checks = listed(entry.checks, Check)
+    return "; ".join(
+        escape(check.title) for check in checks if check.id.startswith("manual-") and check.status == "pass"
+    )
 
 
 def _waivers(text: str) -> str:

@@ -1,0 +1,117 @@
+"""The lock that keeps the machine awake: a stand-in for systemd-inhibit, which is a real process that is held."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine.preflight import presence
+from engine.preflight.context import Context
+from engine.runs.inhibit import Inhibitor
+from tests.conftest import wait_for
+
+STANDIN = """#!/bin/sh
+for argument; do case "$argument" in --what=*) what=${argument#--what=};; esac; done
+while case "$1" in -*) true;; *) false;; esac; do shift; done
+case ":$GRANTED:" in
+    *":all:"*) ;;
+    *) case "$what" in
+           "$GRANTED") ;;
+           *) echo "Failed to inhibit: Access denied" >&2; exit 1;;
+       esac;;
+esac
+echo "$what" > "$HELD"
+"$@"
+code=$?
+rm -f "$HELD"
+exit $code
+"""
+
+
+@pytest.fixture
+def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A logind that grants all; the file is there while the lock is held."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    tool = folder / "systemd-inhibit"
+    tool.write_text(STANDIN)
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setenv("GRANTED", "all")
+    monkeypatch.setenv("HELD", str(tmp_path / "held"))
+    return tmp_path / "held"
+
+
+def test_the_lock_is_held_until_it_is_given_back(held: Path) -> None:
+    inhibitor = Inhibitor()
+    assert inhibitor.take() and inhibitor.is_held and inhibitor.reason == ""
+    assert held.read_text().strip() == "sleep:idle:handle-lid-switch"
+    assert inhibitor.what == "sleep, idling and the lid's switch"
+    inhibitor.release()
+    wait_for(lambda: not held.exists(), 5)
+    assert not inhibitor.is_held
+
+
+def test_the_lock_goes_with_a_process_that_is_killed(held: Path) -> None:
+    code = (
+        "import time; from engine.runs.inhibit import Inhibitor; lock = Inhibitor(); "
+        "print(lock.take(), flush=True); time.sleep(60)"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None and child.stdout.readline() == "True\n"
+    assert held.exists()
+    child.send_signal(signal.SIGKILL)
+    child.communicate()
+    wait_for(lambda: not held.exists(), 5)
+
+
+def test_what_is_refused_is_told_in_the_words_of_who_refused(
+    held: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(presence, "SYSTEMD_RUNNING", tmp_path)
+    context = Context(tmp_path)
+    assert presence.check_sleep(context).status == "pass" and not held.exists()
+    monkeypatch.setenv("GRANTED", "idle")
+    verdict = presence.check_sleep(context)
+    assert verdict.status == "warn" and "holds off idling alone" in verdict.evidence
+    assert "Failed to inhibit: Access denied" in verdict.evidence and "over SSH" in verdict.remedy
+    monkeypatch.setenv("GRANTED", "nothing")
+    verdict = presence.check_sleep(context)
+    assert verdict.status == "warn" and "Access denied" in verdict.evidence
+    assert not held.exists()
+
+
+def test_a_silent_logind_is_given_up(held: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.runs.inhibit.PATIENCE_S", 0.2)
+    monkeypatch.setattr("engine.runs.inhibit.LADDER", (("sleep", "sleep"),))
+    Path(str(held.parent / "bin" / "systemd-inhibit")).write_text("#!/bin/sh\nexec sleep 60\n")
+    inhibitor = Inhibitor()
+    assert not inhibitor.take() and "within 0.2 s" in inhibitor.reason
+
+
+def test_without_any_tool_that_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    verdict = presence.check_sleep(Context(tmp_path))
+    assert verdict.status == "skipped" and "neither systemd-inhibit" in verdict.evidence
+    monkeypatch.setattr(presence, "SYSTEMD_RUNNING", tmp_path)
+    assert presence.check_sleep(Context(tmp_path)).status == "warn"
+
+
+def test_logout_that_ends_processes_blocks_and_names_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    conf = tmp_path / "logind.conf"
+    conf.write_text("[Login]\nKillUserProcesses=yes\n")
+    monkeypatch.setattr(presence, "SYSTEMD_RUNNING", tmp_path)
+    monkeypatch.setattr(presence, "LOGIND_CONF", (conf, tmp_path / "logind.conf.d"))
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    verdict = presence.check_logout(Context(tmp_path))
+    assert verdict.status == "fail" and verdict.remedy_action == "enable-linger"
+    assert "loginctl enable-linger" in verdict.remedy
+    conf.write_text("[Login]\nKillUserProcesses=no\n")
+    assert presence.check_logout(Context(tmp_path)).status == "pass"

@@ -1,0 +1,224 @@
+"""What the engine enforces: waivers, ticks, what cannot be waived, one run a device, verdicts that are taken over."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from engine import EngineError, Workspace
+from engine.preflight import kept
+from engine.preflight.context import Context
+from engine.preflight.machine import check_disk
+from engine.preflight.rehearsal import check_rehearsal, rehearsal_key
+from engine.preflight.run import run
+from engine.preflight.steps import STEPS
+from engine.records import Check, EventRow
+from engine.runs import folder as folders
+from engine.runs.lock import REHEARSING, Lock, device_lock_path
+from tests.conftest import wait_for
+
+Make = Callable[..., Workspace]
+COMMAND = (sys.executable, "-m", "tui")
+
+
+def found_by(workspace: Workspace, **named: object) -> dict[str, Check]:
+    return {check.id: check for check in workspace.checks(**named)}  # type: ignore[arg-type]
+
+
+def test_the_list_is_in_order_with_times_and_the_last_one_is_known(make_workspace: Make) -> None:
+    workspace = make_workspace()
+    assert workspace.known_checks() == ()
+    checks = list(workspace.checks(overrides=['preflight.manual=["the fan is free"]'], ticks=["manual-1"]))
+    assert [check.id for check in checks] == [*(step.id for step in STEPS), "manual-1"]
+    assert all(check.at and check.seconds is not None for check in checks)
+    assert checks[-1].evidence == "Ticked by hand: the fan is free"
+    assert list(workspace.known_checks()) == checks
+
+
+def test_what_names_nothing_or_cannot_be_waived_is_refused(make_workspace: Make) -> None:
+    workspace = make_workspace()
+    for waivers, ticks, words in (
+        ({"nonsense": "because"}, (), "no check 'nonsense'"),
+        ({"corpus": "because"}, (), "cannot be waived"),
+        ({}, ("manual-1",), "manual-1"),
+        ({}, ("power",), "power"),
+    ):
+        with pytest.raises(EngineError, match=words):
+            found_by(workspace, waivers=waivers, ticks=ticks)
+        with pytest.raises(EngineError, match=words):
+            workspace.start(waivers=waivers, ticks=ticks)
+    assert not folders.all_runs(workspace.folder)
+
+
+def test_broken_settings_skip_the_rest_and_offer_to_write_some(tmp_path: Path) -> None:
+    checks = {check.id: check for check in run(Context(tmp_path), {})}
+    assert checks["settings"].blocking and checks["settings"].remedy_action == "write-settings"
+    assert {check.status for check in checks.values()} == {"fail", "skipped"}
+    workspace = Workspace(tmp_path)
+    assert str(workspace.settings_path) in workspace.apply_remedy("write-settings")
+    assert workspace.has_settings()
+    with pytest.raises(EngineError):
+        workspace.apply_remedy("tick")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 20 MB; skips the test where none can be mounted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("no file system can be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=False)
+
+
+def test_a_disk_of_20_mb(small_disk: Path, make_workspace: Make) -> None:
+    text = make_workspace().folder / "text"
+    tiny = [f"corpus.source={text}", "model.preset=tiny", "limits.min_free_disk_gib=0"]
+    (small_disk / "settings.toml").write_text("")
+    small = [
+        "model.n_layer=1",
+        "model.n_embd=64",
+        "model.n_head=2",
+        "model.n_kv_head=1",
+        "model.intermediate=128",
+    ]
+    for overrides, status, is_waivable in (
+        ([*tiny, *small, "model.vocab_size=512"], "warn", True),
+        ([*tiny, *small, "model.vocab_size=512", "training.keep_checkpoints=99"], "fail", True),
+        ([*tiny, "model.preset=15m"], "fail", False),
+    ):
+        verdict = check_disk(Context(small_disk, overrides=tuple(overrides)))
+        assert (verdict.status, verdict.is_waivable) == (status, is_waivable), verdict.evidence
+        assert "(tmpfs)" in verdict.evidence and " checkpoints of " in verdict.evidence
+        assert verdict.figures[0].now == pytest.approx(20 * 2**20, rel=0.05)
+    workspace = Workspace(small_disk)
+    checks = found_by(
+        workspace,
+        overrides=[*tiny, "model.preset=15m", "preflight.rehearsal=false"],
+        waivers={"disk": "it will do"},
+    )
+    assert checks["disk"].blocking and "cannot be waived" in checks["disk"].remedy
+
+
+def test_two_starts_in_the_same_second_are_one_run(make_workspace: Make) -> None:
+    workspace = make_workspace(tokens=40_960_000)
+    command = [*COMMAND, "--workspace", str(workspace.folder), "run", "--detach"]
+    both = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    told = [(*start.communicate(timeout=90), start.returncode) for start in both]
+    assert sorted(code for _, _, code in told) == [0, 3], told
+    (refusal,) = [said for _, said, code in told if code == 3]
+    assert "device-free" in refusal and "stop" in refusal
+    (only,) = folders.all_runs(workspace.folder)
+    assert [out.strip() for out, _, code in told if code == 0] == [only.id]
+    workspace.command(only.id, "stop")
+
+
+def test_a_waiver_and_a_tick_are_kept_with_the_run_and_a_start_without_them_is_refused(
+    make_workspace: Make,
+) -> None:
+    workspace = make_workspace()
+    text = workspace.settings_path.read_text()
+    for old, new in (
+        ("[preflight]", '[preflight]\nmanual = ["laptop on a hard surface"]'),
+        ("min_free_disk_gib = 0.0", "min_free_disk_gib = 900000"),
+    ):
+        text = text.replace(old, new)
+    workspace.settings_path.write_text(text)
+    command = [*COMMAND, "--workspace", str(workspace.folder)]
+    agreed = ("--waive", "disk=it is a [bold]test[/]", "--tick", "manual-1")
+    done = subprocess.run(
+        [*command, "run", *agreed], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (only,) = folders.all_runs(workspace.folder)
+    with contextlib.closing(only.open()) as store:
+        assert store.meta("waivers", dict[str, str]) == {"disk": "it is a [bold]test[/]"}
+        assert store.meta("ticks", tuple[str, ...]) == ("manual-1",)
+        kinds = {event.kind for event in store.rows(EventRow)}
+        assert kinds & {"sleep-inhibited", "sleep-not-inhibited"}
+    (entry,) = workspace.ledger()
+    assert json.loads(entry.waivers) == {"disk": "it is a [bold]test[/]"}
+    report = (workspace.folder / "TRAINING.md").read_text()
+    assert "it is a" in report and "Ticked by hand: laptop on a hard surface" in report
+    assert "ticked by hand: laptop on a hard surface" in report
+    # Neither is valid for another start.
+    for verb in ("run", "check"):
+        refused = subprocess.run([*command, verb], capture_output=True, text=True, timeout=60, check=False)
+        assert refused.returncode == 3
+        said = refused.stderr if verb == "run" else refused.stdout
+        for words in ("laptop on a hard surface", "--tick manual-1", "training.keep_checkpoints"):
+            assert words in said
+    assert len(folders.all_runs(workspace.folder)) == 1
+
+
+def test_a_rehearsal_is_made_once_and_taken_over_while_it_is_fresh(make_workspace: Make) -> None:
+    workspace = make_workspace()
+    on = ["preflight.rehearsal=true"]
+    first = found_by(workspace, overrides=on)["rehearsal"]
+    assert first.status == "pass", first.evidence
+    assert [figure.label for figure in first.figures][:4] == ["step", "validation of a batch", "save", "load"]
+    assert all(figure.now for figure in first.figures)
+    assert (first.seconds or 0) > 0.5
+    known = kept.load(workspace.folder)
+    assert known.slow["rehearsal"].at == first.at
+    second = check_rehearsal(Context(workspace.folder, overrides=tuple(on)), has_blocking=False)
+    assert second.status == "pass" and "Taken over from" in second.evidence
+    # Of other settings, or older than a minute, it is made anew.
+    other = Context(workspace.folder, overrides=("preflight.rehearsal=true", "model.n_layer=1"))
+    key = known.slow["rehearsal"].key
+    assert rehearsal_key(Context(workspace.folder, overrides=tuple(on))) == key != rehearsal_key(other)
+    assert kept.fresh(known, "rehearsal", key) is not None
+    old = kept.SlowVerdict(key=key, check=first, at=time.time() - 61)
+    assert kept.fresh(kept.Kept(slow={"rehearsal": old}), "rehearsal", key) is None
+
+
+def test_a_cancelled_preflight_takes_its_rehearsal_along(make_workspace: Make) -> None:
+    workspace = make_workspace()
+    command = workspace.check_argv(overrides=["preflight.rehearsal=true"])
+    child = subprocess.Popen(command, stdout=subprocess.PIPE)
+    scratch = workspace.folder / "cache" / "rehearsals"
+
+    def rehearsing() -> list[int]:
+        pids = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                if b"\0prove\0" in path.read_bytes() and str(scratch).encode() in path.read_bytes():
+                    pids.append(int(path.parent.name))
+        return pids
+
+    wait_for(rehearsing, 60, "the rehearsal began")
+    child.send_signal(signal.SIGTERM)
+    child.communicate(timeout=5)
+    assert child.returncode == 143
+    wait_for(lambda: not rehearsing(), 5, "the rehearsal ended with it")
+    assert not list(scratch.iterdir())
+    lock = Lock(device_lock_path("cpu"))
+    assert lock.acquire("x", timeout_s=0), "the device is free again"
+    lock.release()
+
+
+async def test_a_start_waits_for_a_rehearsal_that_holds_the_device(make_workspace: Make) -> None:
+    workspace = make_workspace()
+    lock = Lock(device_lock_path("cpu"))
+    assert lock.acquire(REHEARSING)
+    starting = asyncio.create_task(asyncio.to_thread(workspace.start))
+    await asyncio.sleep(2.0)
+    assert not starting.done()
+    lock.release()
+    run_id = await starting
+    await asyncio.to_thread(workspace.command, run_id, "stop")
