@@ -40,15 +40,30 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Settings:
     return parse(text, str(path), overrides)
 
 
-def parse(text: str, file: str, overrides: Sequence[str] = ()) -> Settings:
-    """Turn the text of a settings file into settings; `file` is the name that messages use. Raises: as `load`."""
+def parse(
+    text: str,
+    file: str,
+    overrides: Sequence[str] = (),
+    *,
+    without: Sequence[str] = (),
+    origin: str = "--set",
+) -> Settings:
+    """Turn the text of a settings file into settings; `file` is the name that messages use.
+
+    `without` are dotted keys that are taken as absent; `origin` is where messages say that an override comes from.
+    Raises: as `load`.
+    """
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(
             f"{file} is not TOML: {error}", "Mend that line; text values need quotes."
         ) from error
-    reader = _Reader(file, text)
+    reader = _Reader(file, text, origin)
+    for dotted in without:
+        section, _, key = dotted.partition(".")
+        if isinstance(table := data.get(section), dict):
+            table.pop(key, None)
     for override in overrides:
         reader.override(data, override)
     return reader.settings(data)
@@ -57,8 +72,9 @@ def parse(text: str, file: str, overrides: Sequence[str] = ()) -> Settings:
 class _Reader:
     """Turns the tables of one file into settings, and says where something is wrong."""
 
-    def __init__(self, file: str, text: str) -> None:
+    def __init__(self, file: str, text: str, origin: str) -> None:
         self._file = file
+        self._origin = origin
         self._lines = text.splitlines()
         self._overridden: set[str] = set()
 
@@ -68,7 +84,7 @@ class _Reader:
         section, dot, key = dotted.strip().partition(".")
         if not equals or not dot or not key or not section:
             raise SettingsError(
-                f"--set {override}: not of the form section.key=value.",
+                f"{self._origin} {override}: not of the form section.key=value.",
                 "For example --set training.tokens=200000",
             )
         self._overridden.add(f"{section}.{key}")
@@ -162,7 +178,7 @@ class _Reader:
 
     def _where(self, dotted: str) -> str:
         if dotted in self._overridden:
-            return "--set"
+            return self._origin
         line = find_line(self._lines, dotted)
         return f"{self._file}:{line}" if line else self._file
 
@@ -264,7 +280,7 @@ def _section_lines(name: str, kind: Any) -> Iterator[str]:
     yield f"\n[{name}]  # {inspect.cleandoc(kind.__doc__).splitlines()[0]}"
     for field in msgspec.structs.fields(kind):
         info = types.type_info(field.type)
-        comment = _description(info)
+        comment = reason_of(field.type)
         default = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
         expected = _describe(info)
         for line in _wrapped(f"{comment} ({expected})"):
@@ -274,7 +290,12 @@ def _section_lines(name: str, kind: Any) -> Iterator[str]:
         elif default is None:
             yield f"# {field.name} ="
         else:
-            yield f"{field.name} = {_toml(default)}"
+            yield f"{field.name} = {to_toml(default)}"
+
+
+def reason_of(kind: Any) -> str:
+    """What a key is for, its unit in it, as its type is annotated."""
+    return _description(types.type_info(kind))
 
 
 def _description(info: types.Type) -> str:
@@ -305,7 +326,8 @@ def _wrapped(text: str, width: int = 108) -> list[str]:
     return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
 
 
-def _toml(value: Any) -> str:
+def to_toml(value: Any) -> str:
+    """A value as it stands behind the equals sign, on one line."""
     import tomli_w
 
     return (

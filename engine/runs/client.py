@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from engine import __version__, settings_file
-from engine.errors import BlockedError, CorpusError, EngineError, RunFailedError, StoreError
+from engine.errors import BlockedError, EngineError, RunFailedError
 from engine.ledger.book import LedgerBook, to_csv
 from engine.process import module_argv
 from engine.records import (
@@ -70,17 +70,16 @@ class Workspace(Checklist):
 
         Raises: EngineError.
         """
-        from engine.corpus.build import inspect
-        from engine.estimate import estimate
-        from engine.runs.compare import move_of_live_run
+        from engine.runs.outlook import outlook
 
-        settings, plan = self.plan(overrides)
-        try:
-            corpus_tokens = inspect(settings.corpus, self.folder).estimated_tokens
-        except CorpusError:
-            corpus_tokens = None
-        found = estimate(settings, plan.device, self.folder, plan=plan, corpus_tokens=corpus_tokens)
-        return msgspec.structs.replace(found, move=move_of_live_run(self.folder))
+        return outlook(self.folder, *self.plan(overrides))
+
+    def estimate_of(self, settings: Settings) -> Estimate:
+        """The same for settings that are not in the file yet. Raises: EngineError."""
+        from engine.plan import make_plan
+        from engine.runs.outlook import outlook
+
+        return outlook(self.folder, settings, make_plan(settings, self.device()))
 
     def rehearse(self, overrides: Sequence[str] = ()) -> Rehearsal:
         """Time a few steps of what a run would be; the estimates that follow go by it. Raises: EngineError."""
@@ -348,25 +347,31 @@ class Workspace(Checklist):
     # --- the model --------------------------------------------------------------------------------------------
 
     def generate_argv(
-        self, run_id: str, prompt: str, *, max_tokens: int, temperature: float, seed: int
+        self,
+        run_id: str,
+        prompt: str,
+        *,
+        max_tokens: int,
+        temperature: float,
+        seed: int,
+        top_p: float = 0.95,
+        source: str = "",
     ) -> list[str]:
         """A command whose process streams a text of the run's model to its stdout.
 
+        `source` is "model" or the name of a checkpoint; empty: the newest good one.
         Raises: EngineError where the run has neither a model nor a checkpoint.
         """
-        folder = self.folder_of(run_id)
-        if not folder.model.is_dir() and not (
-            folder.checkpoints.is_dir() and any(folder.checkpoints.glob("step-*"))
-        ):
-            raise StoreError(f"Run {folder.id} has no checkpoint yet.", "Wait for its first one.")
-        return module_argv(
-            "engine.train",
-            "generate",
-            str(folder.path),
-            f"--prompt={prompt}",
-            f"--max-tokens={max_tokens}",
-            f"--temperature={temperature}",
-            f"--seed={seed}",
+        from engine.runs.samples import generate_argv
+
+        return generate_argv(
+            self.folder_of(run_id),
+            prompt,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            source=source,
         )
 
 

@@ -81,14 +81,18 @@ def holder(path: Path) -> str | None:
         os.close(descriptor)
 
 
-def device_lock_path(identity: str) -> Path:
-    """Where the lock of a device of this machine is, the same for every workspace of this user.
+def state_folder() -> Path:
+    """Where this user's llm-tui keeps what belongs to no workspace.
 
     Below XDG_STATE_HOME (default ~/.local/state), not XDG_RUNTIME_DIR: that one is emptied at logout while a run
     goes on. Without a home: below the temporary folder, named after the user.
     """
     home = os.environ.get("HOME")
     state = os.environ.get("XDG_STATE_HOME") or (f"{home}/.local/state" if home else None)
-    folder = Path(state) / "llm-tui" if state else Path(tempfile.gettempdir()) / f"llm-tui-{os.getuid()}"
+    return Path(state) / "llm-tui" if state else Path(tempfile.gettempdir()) / f"llm-tui-{os.getuid()}"
+
+
+def device_lock_path(identity: str) -> Path:
+    """Where the lock of a device of this machine is, the same for every workspace of this user."""
     safe = "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in identity)
-    return folder / "devices" / f"{socket.gethostname()}-{safe}.lock"
+    return state_folder() / "devices" / f"{socket.gethostname()}-{safe}.lock"

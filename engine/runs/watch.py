@@ -17,7 +17,7 @@ from engine.ledger.cost import total_energy
 from engine.ledger.energy import EnergyMeter
 from engine.ledger.limits import LimitGuard, Standing
 from engine.ledger.tariff import TariffMeter, cost_so_far
-from engine.records import CheckpointRow, EnergyRow, HeartbeatRow, SensorRow, TariffRow
+from engine.records import CheckpointRow, EnergyRow, HeartbeatRow, LogMarkRow, SensorRow, TariffRow
 from engine.runs.books import Scribe
 from engine.runs.events import event as event
 from engine.runs.folder import RunFolder
@@ -30,6 +30,8 @@ from engine.telemetry.sampler import Sampler
 
 MAX_UNREADABLE_S = 30.0
 """A run whose store cannot be read for longer has no guard any more: the watch ends, and the run with it."""
+MARK_EVERY_S = 5.0
+"""How often at most the length of the log is noted."""
 
 
 class Watch:
@@ -56,6 +58,8 @@ class Watch:
         self._has_asked_to_stop = False
         self._tariff = TariffMeter(settings.energy, store.rows(TariffRow), len(self._former) + 1)
         self._limits = LimitGuard(settings.limits, settings.energy.currency)
+        self._marked_bytes = 0
+        self._marked_s = float("-inf")
         self._scribe = Scribe(RunFolder(folder), lambda text: store.put(event("warning", "books", text)))
 
     async def run(self) -> None:
@@ -94,6 +98,7 @@ class Watch:
             *self._tariff.add(energy),
             HeartbeatRow(role="supervisor", pid=self._pid, at=time.time(), phase=self.phase),
         )
+        self._mark_log(reading.at)
         for fault in self._meter.faults():
             self._store.queue(event("warning", "sensor-fault", fault))
         if not self._store.flush():
@@ -107,6 +112,17 @@ class Watch:
         else:
             self._thermal.rest()
         self._scribe.look(self._store.newest(CheckpointRow, "step"))
+
+    def _mark_log(self, at: float) -> None:
+        """Note how long the log is, where it has grown."""
+        now_s = time.monotonic()
+        try:
+            num_bytes = RunFolder(self._folder).log_path.stat().st_size
+        except OSError:  # then its lines have no time
+            return
+        if num_bytes != self._marked_bytes and now_s - self._marked_s >= MARK_EVERY_S:
+            self._marked_bytes, self._marked_s = num_bytes, now_s
+            self._store.queue(LogMarkRow(offset=num_bytes, at=at))
 
     def _guard_budget(self, at: float) -> None:
         if self._has_asked_to_stop:

@@ -74,6 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--temperature", type=float, default=0.8)
     generate.add_argument("--top-p", type=float, default=0.95)
     generate.add_argument("--seed", type=int, default=0)
+    generate.add_argument(
+        "--source", default="", help='"model" or a checkpoint; default: the newest good one'
+    )
     verbs.add_parser("probe", help="print what torch can use, as JSON")
     return parser
 
@@ -140,13 +143,14 @@ def _prove(parsed: argparse.Namespace) -> int:
 def _generate(parsed: argparse.Namespace) -> int:
     """Always on the CPU: a GPU may be training, this run or another, and has no room to spare."""
     from engine.corpus.manifest import load_manifest
-    from engine.train.model_folder import load_newest
+    from engine.train.model_folder import load_from
     from engine.train.sample import Vocabulary, generate
 
+    os.nice(10)  # a training on this very CPU goes first
     folder = RunFolder(parsed.run_dir.resolve())
     manifest = load_manifest(folder.corpus_path)
     vocabulary = Vocabulary(folder.path / "tokenizer.json", manifest.end_of_text_id)
-    loaded = load_newest(folder.path)
+    loaded = load_from(folder.path, parsed.source)
     for problem in loaded.problems:
         sys.stderr.write(f"{problem.title} {loaded.source} is used.\n")
     stream = generate(
