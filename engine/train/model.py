@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from engine.shape import ModelShape
+from engine.train.attention import causal_attention
 
 ROPE_THETA = 10_000.0
 """Base of the rotary frequencies; the usual one for contexts of a few thousand tokens."""
@@ -110,7 +111,9 @@ class Attention(nn.Module):
         k, v = _repeat_heads(k, self.n_head), _repeat_heads(v, self.n_head)  # (B, H, S, E)
         is_causal = length > 1
         assert not is_causal or k.shape[2] == length, "a cache is filled by one prompt, then by single tokens"
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=is_causal)  # (B, H, T, E)
+        y = (
+            causal_attention(q, k, v) if is_causal else F.scaled_dot_product_attention(q, k, v)
+        )  # (B, H, T, E)
         out: Tensor = self.o_proj(y.transpose(1, 2).reshape(batch, length, width))  # (B, T, D)
         return out
 
