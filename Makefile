@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint format types contracts bench bench-energy bench-telemetry bench-tui clean
+.PHONY: help run test check lint format types contracts bench bench-energy bench-engine bench-telemetry bench-tui clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,10 +32,13 @@ types: $(VENV)/.installed-dev
 contracts: $(VENV)/.installed-dev
 	@$(BIN)/lint-imports
 
-bench: bench-energy bench-telemetry bench-tui ## every measurement behind docs/LOG.md, on this machine
+bench: bench-energy bench-engine bench-telemetry bench-tui ## every measurement behind docs/LOG.md, on this machine
 
 bench-energy: $(VENV)/.installed-bench ## error of the GPU's energy against a known truth, beside Zeus and CodeCarbon
 	@$(BIN)/python -m bench.energy $(ARGS)
+
+bench-engine: $(VENV)/.installed-bench ## tokens a second of the training step beside Hugging Face, litgpt and a plain loop
+	@$(BIN)/python -m bench.engine $(ARGS)
 
 bench-telemetry: $(VENV)/.installed-bench ## what watching costs of a core, beside Zeus and CodeCarbon
 	@$(BIN)/python -m bench.telemetry $(ARGS)
@@ -65,4 +68,5 @@ $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml
 
 $(VENV)/.installed-bench: $(VENV)/.created pyproject.toml
 	@$(PIP) install -e '.[dev,bench]'
+	@$(PIP) install --no-deps 'litgpt>=0.5.13,<0.6' # its limit on huggingface-hub shuts transformers 5 out
 	@touch $@ $(VENV)/.installed-dev $(VENV)/.installed
