@@ -1,9 +1,9 @@
 """Against a state gone bad: what counts as one, and how often training goes back to a good checkpoint.
 
-A step whose loss or gradient is not finite is left out. After several in a row the weights themselves are taken to be
-bad: training goes back to the newest good checkpoint, halves its rate from there on, and reads on after the text that
-it stumbled over, for either may have been the cause. All of that follows from the run alone, so that the same run
-goes back in the same way again.
+A step whose loss or gradient is not finite, or whose loss has blown up, is left out. After several in a row the weights
+themselves are taken to be bad: training goes back to the newest good checkpoint, halves its rate from there on, and
+reads on after the text that it stumbled over, for either may have been the cause. All of that follows from the run
+alone, so that the same run goes back in the same way again.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ MAX_ROLLBACKS = 3
 """Times that training goes back without getting past the step at which it went bad."""
 RATE_CUT = 0.5
 """Times the rate, each time that values went bad."""
+MOST_LOSS = 4.0
+"""Times the loss of a model that holds every token for equally likely: what is worse has blown up, if finitely, and
+would soon be in every checkpoint that is kept."""
 
 
 class SetbackError(Exception):
@@ -111,24 +114,24 @@ def find_unsound(
 
 
 def _try(model: Decoder, accelerator: Accelerator, windows: Tensor) -> str | None:
-    ids = windows.to(accelerator.device)
+    ids = windows.to(accelerator.device)  # (B, T + 1)
     scale = accelerator.scaler.get_scale() if accelerator.scaler.is_enabled() else 1.0
     model.train()
     loss = forward_backward(model, accelerator, ids[:, :-1], ids[:, 1:], 1 / (ids[:, 1:].numel() * scale))
-    if not math.isfinite(loss.item()):
-        return "The loss is not finite."
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    return what_is_wrong(0.0, _largest(gradients))
+    return what_is_wrong(loss.item() / ids[:, 1:].numel(), _largest(gradients), model.shape.vocab_size)
 
 
-def what_is_wrong(loss: float, grad_norm: float) -> str | None:
+def what_is_wrong(loss: float, grad_norm: float, vocab_size: int) -> str | None:
     """What makes a step one to leave out, as a sentence; None: it is good.
 
-    A gradient of exactly 0 is as bad as none: weights so large that a norm's square overflows give that, and a finite
-    loss with it, for ever.
+    `loss` in nats a token. A gradient of exactly 0 is as bad as none: weights so large that a norm's square overflows
+    give that, and a finite loss with it, for ever.
     """
     if not math.isfinite(loss):
         return "The loss is not finite."
+    if loss > MOST_LOSS * math.log(vocab_size):
+        return f"The loss is {loss:,.0f}, far above the {math.log(vocab_size):.1f} of knowing nothing."
     if not math.isfinite(grad_norm):
         return "The gradient is not finite."
     return None if grad_norm > 0 else "The gradient is 0."

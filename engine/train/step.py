@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import math
 import time
 from collections.abc import Callable
 
@@ -130,7 +129,7 @@ class Stepper:
             self._accelerator.throttle()
             held_s = attend()
         loss, norm = self._update(total / self._tokens_per_step)
-        wrong = what_is_wrong(loss, norm)
+        wrong = what_is_wrong(loss, norm, self._model.shape.vocab_size)
         self._optimizer.zero_grad()
         seconds = time.monotonic() - started - (held_s - held_before)
         if wrong:
@@ -149,7 +148,7 @@ class Stepper:
         loss, norm = torch.stack(
             (mean_loss, norm_tensor)
         ).tolist()  # the one time a step that the GPU is waited for
-        if what_is_wrong(loss, norm) is None:
+        if what_is_wrong(loss, norm, self._model.shape.vocab_size) is None:
             self._is_updating = True
             for optimizer in self._optimizer.optimizers:
                 optimizer.step()
@@ -160,7 +159,8 @@ class Stepper:
 
     def _note_skipped(self, wrong: str, loss: float, norm: float) -> None:
         scaler = self._accelerator.scaler
-        if scaler.is_enabled() and math.isfinite(loss) and scaler.get_scale() >= 1.0:
+        is_loss_good = what_is_wrong(loss, 1.0, self._model.shape.vocab_size) is None
+        if scaler.is_enabled() and is_loss_good and scaler.get_scale() >= 1.0:
             return  # how fp16 finds its scale, nothing wrong
         self.skipped_in_a_row += 1
         self._journal.tell(

@@ -183,6 +183,18 @@ def test_a_state_that_gives_nothing_is_unsound_though_every_number_is_finite(ben
     assert bench.stepper.find_unsound() == "A weight is not finite."
 
 
+def test_a_loss_that_has_blown_up_is_left_out_though_it_is_finite(benches):
+    bench = benches()
+    bench.step()
+    with torch.no_grad():
+        bench.model.lm_head.weight.normal_(0.0, 50.0)
+    before = bench.weights()
+    result = bench.step()
+    assert math.isfinite(result.loss) and result.loss > 100 and result.is_skipped
+    assert torch.equal(bench.weights(), before)
+    assert "far above the 6.2 of knowing nothing" in (bench.stepper.find_unsound() or "")
+
+
 def test_within_a_step_the_gradients_gathered_so_far_tell_and_are_kept(benches):
     bench = benches()
     bench.step()
