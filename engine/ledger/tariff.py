@@ -121,6 +121,12 @@ def _week(windows: tuple[_Window, ...]) -> list[int]:
     return minutes
 
 
+def unreachable(energy: EnergySettings) -> list[int]:
+    """Numbers, from 1, of the windows in which no minute of the week falls: those before them fit first."""
+    reached = set(_week(_key(energy)))
+    return [number for number in range(1, len(energy.tariff) + 1) if number not in reached]
+
+
 @functools.lru_cache(maxsize=8)
 def _price_sums(windows: tuple[_Window, ...], base_price: float) -> list[float]:
     """The running sum of the price of each minute over two weeks, from 0."""

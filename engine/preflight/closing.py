@@ -164,9 +164,7 @@ def _await(
     return told
 
 
-def _watch(
-    names: set[str], known: set[tuple[int, float | None]], watch_s: float
-) -> tuple[OpenProcess, ...]:
+def _watch(names: set[str], known: set[tuple[int, float | None]], watch_s: float) -> tuple[OpenProcess, ...]:
     """Processes of these names that are not `known`; looked for until there is one, or for `watch_s`."""
     deadline = time.monotonic() + watch_s
     while True:

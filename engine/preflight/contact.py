@@ -23,11 +23,11 @@ def check_notify(context: Context) -> Verdict:
     if known is not None:
         return passed(known.check.evidence)
     try:
-        status = notify.send(
-            url, "llm-tui", "This is the test message of the preflight: news of a run would arrive like it."
-        )
+        status = notify.send(url, "llm-tui", "This is the test message of the preflight.")
     except notify.UnsupportedError as error:
         return skipped(f"{error.title} {error.remedy}")
     except notify.NotifyError as error:
         return warned(error.title, error.remedy)
-    return passed(f"A test message went to {notify.masked(url)}, which answered {status}.")
+    return passed(
+        f"A test message went to {notify.masked(url)}, which answered {status}. A run sends nothing yet."
+    )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from engine.corpus.build import inspect
 from engine.errors import CorpusError
-from engine.preflight.context import Context, Verdict, failed, passed, refused
-from engine.records import Figure
+from engine.ledger.tariff import unreachable
+from engine.preflight.context import Context, Verdict, failed, passed, refused, warned
+from engine.records import Figure, RunPlan
+from engine.settings import Settings
 
 
 def check_settings(context: Context) -> Verdict:
-    """Whether the settings are valid."""
+    """Whether the settings are valid, and each of them has an effect."""
     if not context.settings_path.exists():
         return failed(
             f"{context.settings_path} is not there.",
@@ -18,10 +20,33 @@ def check_settings(context: Context) -> Verdict:
             is_waivable=False,
         )
     plan = context.plan
-    return passed(
+    evidence = (
         f"{context.settings_path.name} is valid: model {plan.preset} with {plan.shape.parameters:,} parameters, "
         f"{plan.tokens_total:,} tokens in {plan.steps:,} steps."
     )
+    idle = _without_effect(context.settings, plan)
+    if idle:
+        return warned(
+            f"{evidence} Without effect: {'; '.join(idle)}.", "Take them out, or change what they wait for."
+        )
+    return passed(evidence)
+
+
+def _without_effect(settings: Settings, plan: RunPlan) -> list[str]:
+    """Keys that are set and change nothing, each with the reason."""
+    found, default = [], Settings()
+    if plan.device.kind == "cpu" and settings.preflight.min_free_vram_gib:
+        found.append("preflight.min_free_vram_gib, since the run is on the CPU")
+    resume_celsius = settings.limits.resume_gpu_celsius
+    if not settings.limits.max_gpu_celsius and resume_celsius != default.limits.resume_gpu_celsius:
+        found.append("limits.resume_gpu_celsius, since limits.max_gpu_celsius is 0")
+    if settings.cloud.currency_per_usd is not None and settings.energy.currency == "USD":
+        found.append("cloud.currency_per_usd, since energy.currency is USD")
+    found += [
+        f"window {number} of energy.tariff, since those before it fit all its hours"
+        for number in unreachable(settings.energy)
+    ]
+    return found
 
 
 def check_corpus(context: Context) -> Verdict:

@@ -64,9 +64,12 @@ SESSION = frozenset(
         "login",
         "tmux",
         "screen",
+        "nvidia-persistenced",
+        "dockerd",
+        "containerd",
     )
 )
-"""What holds a login together, or a terminal that outlives it."""
+"""What holds a login together, a terminal that outlives it, or is a service of the machine."""
 
 
 def open_processes(settings: PreflightSettings, seen: GpuSnapshot) -> OpenProcesses:
@@ -146,7 +149,7 @@ def why_not(info: ProcessInfo, kin: frozenset[int], *, by_driver: bool = False) 
     if name in DESKTOP:
         return "It draws the desktop: every window would close with it."
     if name in SESSION:
-        return "It holds a login or a terminal together."
+        return "It is a service, or holds a login or a terminal together."
     if info.started_s is None:
         return "It has ended."
     if by_driver and is_contained() and has_gpu_open(info.pid) is False:

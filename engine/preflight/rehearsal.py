@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 import subprocess
@@ -22,7 +23,7 @@ from engine.runs.lock import REHEARSING, Lock, device_lock_path, holder
 
 MOST_S = 120.0
 """A rehearsal that takes longer is ended: something hangs."""
-FOLDER = "rehearsals"
+FOLDER, PREFIX = "rehearsals", "start-"
 
 
 def rehearsal_key(context: Context) -> str:
@@ -75,7 +76,8 @@ def _rehearse(context: Context) -> Verdict:
     parent = context.workspace / "cache" / FOLDER
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix="start-", dir=parent))
+        _sweep(parent)
+        scratch = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
     except OSError as error:
         return failed(f"The workspace cannot be written: {error}", "Make it writable.", is_waivable=False)
     context.scratch.append(scratch)
@@ -103,6 +105,14 @@ def _rehearse(context: Context) -> Verdict:
         )
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _sweep(parent: Path) -> None:
+    """Delete what a rehearsal that was killed has left."""
+    for folder in parent.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime > 2 * MOST_S:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _proven(context: Context, proof: Proof, seconds: float) -> Verdict:

@@ -110,7 +110,19 @@ def _carry_out(
         verdict = failed(
             f"The check itself failed: {type(error).__name__}: {error}", "Report this; waive it to go on."
         )
-    return _judge(step, verdict, waivers, began_s)
+    return _since(context, _judge(step, verdict, waivers, began_s))
+
+
+def _since(context: Context, check: Check) -> Check:
+    """A verdict that keeps a run from starting, with how long ago it still was another one."""
+    before = next((known for known in context.kept.checks if known.id == check.id), None)
+    if not check.blocking or context.run_folder is None or before is None or before.blocking:
+        return check
+    age_s = time.time() - (before.at or 0.0)
+    if not 0 <= age_s <= kept.SESSION_S:
+        return check
+    evidence = f"{check.evidence} It was {before.status} {age_s:.0f} s ago."
+    return msgspec.structs.replace(check, evidence=evidence)
 
 
 def _judge(step: CheckStep, verdict: Verdict, waivers: Mapping[str, str], began_s: float) -> Check:

@@ -17,9 +17,10 @@ import pytest
 from engine import EngineError, Workspace
 from engine.preflight import kept
 from engine.preflight.context import Context
+from engine.preflight.inputs import check_settings
 from engine.preflight.machine import check_disk
 from engine.preflight.rehearsal import check_rehearsal, rehearsal_key
-from engine.preflight.run import run
+from engine.preflight.run import _carry_out, run
 from engine.preflight.steps import STEPS
 from engine.records import Check, EventRow
 from engine.runs import folder as folders
@@ -68,6 +69,33 @@ def test_broken_settings_skip_the_rest_and_offer_to_write_some(tmp_path: Path) -
     assert workspace.has_settings()
     with pytest.raises(EngineError):
         workspace.apply_remedy("tick")
+
+
+def test_keys_without_an_effect_are_named(make_workspace: Make) -> None:
+    workspace = make_workspace()
+    assert check_settings(Context(workspace.folder)).status == "pass"
+    text = workspace.settings_path.read_text()
+    always = "[[energy.tariff]]\nfrom = '00:00'\nto = '24:00'\nprice_per_kwh = 0.1\n"
+    night = "[[energy.tariff]]\nfrom = '22:00'\nto = '06:00'\nprice_per_kwh = 0.2\n"
+    workspace.settings_path.write_text(
+        f"{text}min_free_vram_gib = 2\n[cloud]\ncurrency_per_usd = 1.5\n{always}{night}"
+    )
+    verdict = check_settings(Context(workspace.folder, overrides=("limits.max_gpu_celsius=0",)))
+    assert verdict.status == "warn"
+    for words in ("min_free_vram_gib", "currency_per_usd", "window 2 of energy.tariff"):
+        assert words in verdict.evidence
+    assert "window 1" not in verdict.evidence and "resume_gpu_celsius" not in verdict.evidence
+
+
+def test_what_changed_since_the_person_looked_is_said(make_workspace: Make) -> None:
+    workspace = make_workspace()
+    seen = Check(id="disk", title="", status="pass", blocking=False, evidence="", at=time.time() - 12)
+    kept.keep(workspace.folder, kept.Kept(checks=(seen,)))
+    overrides = ("limits.min_free_disk_gib=900000",)
+    for run_folder, is_said in ((None, False), (workspace.folder / "runs" / "one", True)):
+        context = Context(workspace.folder, overrides=overrides, run_folder=run_folder)
+        disk = _carry_out(STEPS[6], check_disk, context, {})
+        assert disk.blocking and ("It was pass 12 s ago." in disk.evidence) == is_said
 
 
 @pytest.fixture
