@@ -30,6 +30,8 @@ SAME_SPEED_FRAC = 0.02
 """Of sizes as close as this, the smaller is chosen: it leaves more room, and timings are no finer."""
 MOST_S = {"cuda": 180.0, "cpu": 60.0}
 """Seconds after which no further size is begun."""
+PHASE = "finding the batch size"
+"""What a run is doing meanwhile."""
 FILE_NAME = "ramp.json"
 _MOST_KEPT = 50
 _MORE_ROOM = 1.1
@@ -205,9 +207,21 @@ def keep(workspace: Path, ramp: KeptRamp) -> None:
 # --- in words -------------------------------------------------------------------------------------------------
 
 
+def phase_text(phase: str, rows: Sequence[RampRow]) -> str:
+    """A phase with the size that is being tried, where one is."""
+    if phase != PHASE or not rows or rows[-1].state != "trying":
+        return phase
+    return f"{phase}: {sequences_text(rows[-1].micro_batch)}"
+
+
+def sequences_text(number: int) -> str:
+    """A micro-batch in words."""
+    return "1 sequence" if number == 1 else f"{number:,} sequences"
+
+
 def size_text(row: RampRow) -> str:
     """What was tried, in a few words."""
-    sequences = "1 sequence" if row.micro_batch == 1 else f"{row.micro_batch} sequences"
+    sequences = sequences_text(row.micro_batch)
     blocks = "1 block" if row.num_recomputed_blocks == 1 else f"{row.num_recomputed_blocks} blocks"
     return f"{sequences} at a time" + (f", {blocks} recomputed" if row.num_recomputed_blocks else "")
 
@@ -250,7 +264,7 @@ def _mib(num_bytes: int) -> str:
 
 def no_room(plan: RunPlan, micro_batch: int, reason: str) -> EngineError:
     """What is said where the device has no room for a size."""
-    what = "a single sequence" if micro_batch == 1 else f"{micro_batch} sequences"
+    what = "a single sequence" if micro_batch == 1 else sequences_text(micro_batch)
     return EngineError(
         f"{plan.device.name} has no room for {what} of {plan.shape.context} tokens: {reason}",
         "Free its memory, or choose a smaller model.context or model.preset.",

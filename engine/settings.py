@@ -81,7 +81,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     ] = "auto"
     micro_batch: Annotated[
         Annotated[int, Meta(ge=1, le=65_536)] | Auto,
-        Meta(description="sequences at a time on the device; auto: what fits the memory"),
+        Meta(description="sequences at a time; auto: found on the device itself before the training begins"),
     ] = "auto"
     learning_rate: Annotated[
         Annotated[float, Meta(gt=0, le=10)] | Auto,

@@ -65,17 +65,13 @@ class BatchRamp:
         self._decide(chosen, f"The batch size is remembered from {day}")
         return True
 
-    def look(self) -> tuple[str, bool]:
-        """What is being done, in a few words; and whether it takes too long."""
+    def is_hopeless(self) -> bool:
+        """Whether the size that is being tried takes too long; to be asked every second."""
         row = self._store.newest(RampRow, "number")
         number = row.number if row and row.state == "trying" else None
         if number != self._trying:
             self._trying, self._trying_since_s = number, time.monotonic()
-        phase = "finding the batch size"
-        if row is None or number is None:
-            return phase, False
-        sequences = "1 sequence" if row.micro_batch == 1 else f"{row.micro_batch} sequences"
-        return f"{phase}: {sequences}", time.monotonic() - self._trying_since_s > MOST_SIZE_S
+        return number is not None and time.monotonic() - self._trying_since_s > MOST_SIZE_S
 
     def conclude(self, how_it_ended: str) -> str | None:
         """Choose from what was tried; the reason where not even the smallest size has room.

@@ -19,6 +19,7 @@ from engine import __version__
 from engine.errors import StoreError
 from engine.preflight.run import collect
 from engine.process import module_argv
+from engine.ramp import PHASE
 from engine.records import (
     AttemptRow,
     Check,
@@ -163,7 +164,7 @@ class Supervisor:
 
     async def _find_batch_size(self) -> Outcome | None:
         """Try sizes on the device itself, where the size was left open and is not remembered."""
-        self._watch.phase = "finding the batch size"
+        self._watch.phase = PHASE
         ramp = BatchRamp(self._folder, self._store, self._settings, self._plan)
         if not ramp.is_needed:
             return None
@@ -171,12 +172,7 @@ class Supervisor:
         if self._stop:
             return self._stop
         if not ramp.recall():
-
-            def look() -> bool:
-                self._watch.phase, is_too_long = ramp.look()
-                return is_too_long
-
-            exit_code = await self._run_child(ramp.command, is_hopeless=look)
+            exit_code = await self._run_child(ramp.command, is_hopeless=ramp.is_hopeless)
             if self._stop:
                 ramp.close_open_row("stopped", "")
                 ramp.clear()

@@ -8,6 +8,7 @@ from engine.clock import Moment
 from engine.errors import StoreError
 from engine.ledger.cost import cost_view, total_energy
 from engine.ledger.tariff import cost_so_far
+from engine.ramp import phase_text
 from engine.records import (
     AttemptRow,
     CheckpointRow,
@@ -191,11 +192,12 @@ class _Reading:
         evaluations = store.rows(EvaluationRow, "ORDER BY step")
         by_both = _by_both_meters(self.energy)
         is_preparing = status.state is RunState.PREPARING
+        ramp = store.ramp() if is_preparing else []
         return RunSnapshot(
             status=status,
             plan=self.plan,
             corpus=describe_source(self.settings),
-            phase=self._phase(),
+            phase=phase_text(self._phase(), ramp),
             is_stale=self.is_abandoned or is_silent,
             silent_s=silent_s,
             progress=store.newest(ProgressRow) if is_preparing else None,
@@ -214,7 +216,7 @@ class _Reading:
             gpu_counter_j=by_both[0],
             gpu_integrated_j=by_both[1],
             thermal=_thermal_loss(store.rows(ThermalRow)),
-            ramp=tuple(store.ramp()) if is_preparing else (),
+            ramp=tuple(ramp),
         )
 
     def _phase(self) -> str:

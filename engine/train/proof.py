@@ -124,7 +124,7 @@ class Prover:
 
     def _timed_again(self, plan: RunPlan, proof: Proof) -> Proof:
         assert self._subject is not None, "prove comes first"
-        micro_step_s = min(proof.micro_step_s, self._micro_step_s(self._subject, plan))
+        micro_step_s = min(proof.micro_step_s, self._micro_step_s(self._subject, plan, is_new=False))
         step_s = plan.grad_accum * micro_step_s + self._update_s
         return msgspec.structs.replace(
             proof,
@@ -134,11 +134,15 @@ class Prover:
             tokens_per_s=plan.tokens_per_step / step_s,
         )
 
-    def _micro_step_s(self, subject: Subject, plan: RunPlan) -> float:
-        """Seconds of the fastest micro-step, once the optimizer has its state; the update is timed beside it."""
+    def _micro_step_s(self, subject: Subject, plan: RunPlan, *, is_new: bool = True) -> float:
+        """Seconds of the fastest micro-step, once the optimizer has its state; the update is timed beside it.
+
+        A new size is tried once before: its kernels are chosen then, and its memory allocated.
+        """
         subject.model.num_recomputed_blocks = plan.num_recomputed_blocks
         ids = subject.random_ids(plan.micro_batch)
-        subject.settle(ids, self._attend)
+        if is_new:
+            subject.settle(ids, self._attend)
         fastest_s, spent_s, num_timed = float("inf"), 0.0, 0
         while num_timed < _LEAST_TIMED or (num_timed < _MOST_TIMED and spent_s < _TIMED_S):
             burst = _BURST if self._accelerator.is_cuda and fastest_s < _SHORT_S else 1

@@ -148,9 +148,10 @@ def _numbers(snapshot: RunSnapshot, width: int) -> Line:
 
 def _ramp_numbers(snapshot: RunSnapshot, width: int) -> Line:
     """What the batch ramp is at, and the best speed so far."""
-    newest = snapshot.ramp[-1]
+    chosen = next((row for row in snapshot.ramp if row.is_chosen), None)
+    newest = chosen or snapshot.ramp[-1]
     fastest = max((row.tokens_per_s for row in snapshot.ramp if row.tokens_per_s), default=None)
-    word = "trying " if newest.state == "trying" else "tried up to "
+    word = "" if chosen else "trying " if newest.state == "trying" else "tried up to "
     sequences = "1 sequence" if newest.micro_batch == 1 else f"{newest.micro_batch} sequences"
     right: Line = [] if fastest is None else [(f"{fmt.count(fastest)} tokens/s", STRONG), (" at best", MUTED)]
     return ruled([(f"batch size: {word}", MUTED), (f"{sequences} at a time", TEXT)], right, width)

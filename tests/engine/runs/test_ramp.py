@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 
 import msgspec
+import pytest
 
 from engine import Workspace
 from engine import ramp as rules
@@ -54,6 +55,7 @@ def until_training(workspace: Workspace, run_id: str) -> None:
     wait_for(lambda: (workspace.status(run_id).step or 0) >= 2, 120, "two steps")
 
 
+@pytest.mark.timeout(400)
 def test_a_run_finds_its_batch_size_trains_with_it_and_the_next_one_remembers_it(
     make_workspace: Make,
 ) -> None:
@@ -116,6 +118,7 @@ def test_a_size_that_takes_its_process_along_leaves_the_run_with_what_was_proven
     workspace.command(run_id, "stop")
 
 
+@pytest.mark.timeout(400)
 def test_a_stop_while_sizes_are_tried_is_heeded_and_a_resume_tries_anew(make_workspace: Make) -> None:
     workspace = make_workspace(ENDLESS)
     run_id = workspace.start(overrides=AUTO)
