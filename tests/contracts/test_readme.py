@@ -6,7 +6,7 @@ import re
 import tomllib
 from pathlib import Path
 
-from engine.preflight.run import STEPS
+from engine.preflight.steps import STEPS
 from engine.shape import PRESETS
 from tui.cli import main
 
