@@ -11,7 +11,6 @@ import time
 import msgspec
 
 from engine import ramp as rules
-from engine.errors import StoreError
 from engine.plan import sizes_to_try
 from engine.process import module_argv
 from engine.records import AttemptRow, EventRow, RampRow, RampState, RunPlan
@@ -47,7 +46,7 @@ class BatchRamp:
             self._training.micro_batch == "auto"
             and len(self._sizes) > 1
             and self._store.num_rows(AttemptRow) == 0
-            and not self._is_decided()
+            and self._store.find_meta(_DECISION, str) is None
         )
 
     def recall(self) -> bool:
@@ -62,7 +61,7 @@ class BatchRamp:
             return False
         kept, chosen = found
         day = time.strftime("%Y-%m-%d %H:%M", time.localtime(kept.at))
-        self._decide(chosen, f"The batch size is remembered from {day}")
+        self._decide(chosen, f"The batch size is remembered from {day}", is_own=False)
         return True
 
     def is_hopeless(self) -> bool:
@@ -91,7 +90,8 @@ class BatchRamp:
         smallest = self._sizes[0]
         self._replan(smallest.micro_batch, smallest.num_recomputed_blocks)
         self._store.set_meta(**{_DECISION: "unproven"})
-        text = f"No batch size could be proven ({how_it_ended}): the training begins with the smallest."
+        why = rules.result_text(rows[-1]) if rows else f"Trying ended with {how_it_ended}."
+        text = f"No batch size could be proven, so that the training begins with the smallest. {why}"
         self._tell("warning", text, {})
         return None
 
@@ -113,17 +113,11 @@ class BatchRamp:
 
     # --- what follows -----------------------------------------------------------------------------------------
 
-    def _is_decided(self) -> bool:
-        try:
-            self._store.meta(_DECISION, str)
-        except StoreError:
-            return False
-        return True
-
-    def _decide(self, chosen: RampRow, why: str) -> None:
+    def _decide(self, chosen: RampRow, why: str, *, is_own: bool = True) -> None:
+        """`is_own` is whether this very run tried it."""
         self._replan(chosen.micro_batch, chosen.num_recomputed_blocks)
         self._store.set_meta(**{_DECISION: why})
-        if any(row.number == chosen.number and row.ramp == chosen.ramp for row in self._store.ramp()):
+        if is_own:
             self._store.put(msgspec.structs.replace(chosen, is_chosen=True))
         text = f"{why}: {rules.choice_text(chosen, self.plan)}"
         self._tell("info", text, msgspec.to_builtins(chosen))

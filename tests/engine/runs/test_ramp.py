@@ -178,6 +178,19 @@ def test_where_nothing_is_proven_the_training_begins_with_the_smallest(make_work
     assert not ramp.is_needed
 
 
+def test_a_size_that_works_beyond_the_budget_is_better_than_none(make_workspace: Make) -> None:
+    ramp, store = made(make_workspace(), *AUTO)
+    store.put(size(1, "over-budget", tokens_per_s=100.0, memory_bytes=3 * 2**20, budget_bytes=2**20))
+    assert ramp.conclude("exit code 0") is None
+    assert ramp.plan.micro_batch == 1
+    (told,) = store.rows(EventRow)
+    assert (told.level, "leaves no margin" in told.text, "3 MiB of 1 MiB" in told.text) == (
+        "warning",
+        True,
+        True,
+    )
+
+
 def test_a_device_without_room_for_one_sequence_is_told_of(make_workspace: Make) -> None:
     ramp, store = made(make_workspace(), *AUTO)
     store.put(msgspec.structs.replace(size(1, "out-of-memory"), note="tried to allocate 2.00 GiB"))
