@@ -69,7 +69,7 @@ class Rollback(msgspec.Struct, frozen=True, kw_only=True):
             raise EngineError(
                 f"{setback.reason} Going back to a good checkpoint, with half the learning rate each time, has not "
                 f"helped {MAX_ROLLBACKS} times in a row: the training has diverged.",
-                'Start a new run with a lower training.learning_rate, or with training.precision = "bf16".',
+                "Start a new run with a lower training.learning_rate; a GPU that trained in fp16 may do with fp32.",
             )
         return Rollback(
             count=self.count + 1,

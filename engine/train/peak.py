@@ -16,6 +16,11 @@ from engine.records import RunPlan
 
 CUDA_MARGIN_FRAC = 0.05
 """Share of the VRAM that is free now which is to stay free, whatever the plan found free."""
+_TOLD_BY_TEXT = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -67,9 +72,10 @@ class PeakMemory:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a failed allocation is what an error tells of.
 
-    torch 2.13 has no type of its own for a CPU allocation that failed: c10/core/impl/alloc_cpu.cpp raises a plain
-    RuntimeError, so that its text is all there is to go by.
+    torch 2.13 has no type of its own for one on the CPU (c10/core/impl/alloc_cpu.cpp), nor for one that CUDA or cuBLAS
+    makes beside torch's allocator (c10/cuda/CUDAException.cpp, aten/src/ATen/cuda/CUDAContextLight.h): these are plain
+    RuntimeErrors, so that their text is all there is to go by.
     """
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _TOLD_BY_TEXT)

@@ -209,7 +209,7 @@ def test_a_locked_store_does_not_stall_training(make_run: MakeRun, start_trainer
     store = run.open()
     rows = store.rows(StepRow, "WHERE step > ? ORDER BY step", (before,))
     during = [row for row in rows if row.at < rows[0].at + 2.0]
-    assert len(during) > 10 and [row.step for row in during] == list(
+    assert len(during) > 3 and [row.step for row in during] == list(
         range(before + 1, before + 1 + len(during))
     )
     gaps = [later.at - earlier.at for earlier, later in itertools.pairwise(during)]
