@@ -1,4 +1,4 @@
-"""The app: five screens on one workspace. It shows and asks; the work is done by other processes.
+"""The app: its screens on one workspace. It shows and asks; the work is done by other processes.
 
 Leaving it never ends a run.
 """
@@ -21,10 +21,13 @@ from textual.widgets import Static
 from engine.errors import EngineError
 from engine.records import RunSnapshot, RunSummary
 from tui import format as fmt
+from tui import modes
 from tui.bridge import Bridge, in_thread
 from tui.follower import Follower
+from tui.lookout import Lookout
 from tui.messages import (
     CallFailed,
+    DigestArrived,
     RunOpenRequested,
     RunsArrived,
     RunStarted,
@@ -37,55 +40,17 @@ from tui.theme import NIGHT
 from tui.verbs import is_live, live_run
 
 
-def _open_preflight() -> Screen[None]:
-    from tui.screens.preflight import PreflightScreen
-
-    return PreflightScreen()
-
-
-def _open_run() -> Screen[None]:
-    from tui.screens.run import RunScreen
-
-    return RunScreen()
-
-
-def _open_ledger() -> Screen[None]:
-    from tui.screens.ledger import LedgerScreen
-
-    return LedgerScreen()
-
-
-def _open_runs() -> Screen[None]:
-    from tui.screens.runs import RunsScreen
-
-    return RunsScreen()
-
-
-def _open_plan() -> Screen[None]:
-    from tui.screens.plan import PlanScreen
-
-    return PlanScreen()
-
-
 class LlmTui(App[str | None]):
     """The app on one workspace; what it returns is a sentence to print after it, or None."""
 
     TITLE = "llm-tui"
     CSS_PATH = "app.tcss"
-    MODES: ClassVar = {
-        "preflight": _open_preflight,
-        "run": _open_run,
-        "ledger": _open_ledger,
-        "runs": _open_runs,
-        "plan": _open_plan,
-    }
-    """Screens are imported when they are first shown, so that the first paint waits for one of them only."""
+    MODES: ClassVar = {mode.name: mode.open for mode in modes.MODES}
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("1", "switch_mode('preflight')", "Preflight", show=False, id="app.preflight"),
-        Binding("2", "switch_mode('run')", "Run", show=False, id="app.run"),
-        Binding("3", "switch_mode('ledger')", "Ledger", show=False, id="app.ledger"),
-        Binding("4", "switch_mode('runs')", "Runs", show=False, id="app.runs"),
-        Binding("5", "switch_mode('plan')", "Plan", show=False, id="app.plan"),
+        *(
+            Binding(str(key), f"switch_mode('{mode.name}')", mode.title, show=False, id=f"app.{mode.name}")
+            for key, mode in enumerate(modes.MODES, start=1)
+        ),
         Binding("z", "screen.toggle_maximised", "Zoom", tooltip="The focused panel, large", id="app.zoom"),
         Binding("question_mark", "screen.show_help", "Help", key_display="?", id="app.help"),
         Binding("q", "quit", "Quit", tooltip="Leave the app; a run goes on", id="app.quit"),
@@ -105,6 +70,7 @@ class LlmTui(App[str | None]):
         self.folder = folder
         self.bridge = bridge or Bridge(folder)
         self.follower = Follower(self, self.bridge)
+        self.lookout = Lookout(self, self.bridge)
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Our own tokens, for themes that do not have them."""
@@ -168,6 +134,18 @@ class LlmTui(App[str | None]):
         if message.run_id == self.followed_id:
             self.trouble = ""
             self.snapshot = message.snapshot
+            self._look(message.run_id)
+
+    @work(group="look", exit_on_error=False)
+    async def _look(self, run_id: str) -> None:
+        await self.lookout.look(run_id)
+
+    @on(DigestArrived)
+    def _tell_digest(self, message: DigestArrived) -> None:
+        from tui.dialogs.digest import DigestDialog
+
+        if self.current_mode == "run" and not self.screen.is_modal:
+            self.push_screen(DigestDialog(message.digest))
 
     @on(SnapshotFailed)
     def _take_trouble(self, message: SnapshotFailed) -> None:
@@ -246,14 +224,10 @@ class LlmTui(App[str | None]):
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """The screens by their names, beside Textual's own commands."""
         yield from super().get_system_commands(screen)
-        for mode, title, text in (
-            ("preflight", "Preflight", "The checks, and the start of a run"),
-            ("run", "Run", "The followed run"),
-            ("ledger", "Ledger", "What every run cost"),
-            ("runs", "Runs", "Every run of the workspace"),
-            ("plan", "Plan", "What a run would need and cost, and whether the cloud is the better deal"),
-        ):
-            yield SystemCommand(title, text, lambda mode=mode: self.call_later(self.action_switch_mode, mode))
+        for mode in modes.MODES:
+            yield SystemCommand(
+                mode.title, mode.about, lambda name=mode.name: self.call_later(self.action_switch_mode, name)
+            )
 
 
 def open_app(folder: Path) -> int:

@@ -6,8 +6,10 @@ The engine is imported at the first call, in a thread, so that the first paint d
 from __future__ import annotations
 
 import asyncio
+import codecs
 import threading
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -29,10 +31,28 @@ if TYPE_CHECKING:
     from engine.bill import EntryDetail
     from engine.estimate import Estimate
     from engine.runs.client import Workspace
+    from engine.runs.logs import LogReader as LogReader
+    from engine.settings_edit import SettingsForm
+    from engine.story import Digest, SampleBook
 
 Parameters = ParamSpec("Parameters")
 Answer = TypeVar("Answer")
 
+
+@dataclass(frozen=True)
+class TextRequest:
+    """A text that a person wants of a run's model."""
+
+    prompt: str
+    source: str
+    """"model" or the name of a checkpoint; empty: the newest good one."""
+    max_tokens: int = 200
+    temperature: float = 0.8
+    top_p: float = 0.95
+    seed: int = 1
+
+
+_PIECE_BYTES = 4096
 _MOST_LINE_BYTES = 4 * 1024 * 1024
 _TERMINATE_PATIENCE_S = 2.0
 
@@ -81,6 +101,96 @@ class Bridge:
     def estimate(self) -> Estimate:
         """What a run would need and cost. Raises: EngineError."""
         return self._workspace.estimate()
+
+    # --- settings -----------------------------------------------------------------------------------------------
+
+    def settings_form(self) -> SettingsForm:
+        """settings.toml as a form. Raises: EngineError where it cannot be read at all."""
+        from engine.settings_edit import read_form
+
+        return read_form(self._workspace.settings_path)
+
+    def check_settings(self, form: SettingsForm, changes: Mapping[str, str | None]) -> None:
+        """Whether the form may have these changes. Raises: EngineError where not."""
+        from engine.settings_edit import check
+
+        check(form, changes)
+
+    def save_settings(self, form: SettingsForm, changes: Mapping[str, str | None]) -> None:
+        """Write changes into the file. Raises: EngineError; the file is then as it was."""
+        from engine.settings_edit import save
+
+        save(form, changes)
+
+    def estimate_of(self, form: SettingsForm, changes: Mapping[str, str | None]) -> Estimate:
+        """What a run would need and cost with these changes. Raises: EngineError."""
+        from engine.settings_edit import check
+
+        return self._workspace.estimate_of(check(form, changes))
+
+    # --- words --------------------------------------------------------------------------------------------------
+
+    def look(self, run_id: str) -> Digest | None:
+        """Keep that somebody looks at a run; what it did since the look before, where that is worth telling.
+
+        Raises: EngineError.
+        """
+        from engine.runs.digest import look
+
+        return look(self._workspace.folder_of(run_id))
+
+    def log(self, run_id: str) -> LogReader:
+        """A run's log, to be read in a thread. Raises: EngineError."""
+        from engine.runs.logs import LogReader
+
+        return LogReader(self._workspace.folder_of(run_id))
+
+    def samples(self, run_id: str) -> SampleBook:
+        """What a run's model has said. Raises: EngineError."""
+        from engine.runs.samples import read_samples
+
+        return read_samples(self._workspace.folder_of(run_id))
+
+    def text_argv(self, run_id: str, request: TextRequest) -> list[str]:
+        """The command whose process writes a text. Raises: EngineError."""
+        return self._workspace.generate_argv(
+            run_id,
+            request.prompt,
+            max_tokens=request.max_tokens,
+            temperature=request.temperature,
+            top_p=request.top_p,
+            seed=request.seed,
+            source=request.source,
+        )
+
+    async def text(self, run_id: str, request: TextRequest) -> AsyncGenerator[str, None]:
+        """A text as it is written, in pieces; leaving the iteration ends the writing.
+
+        Raises: EngineError where there is nothing to write with, with what the process said.
+        """
+        process = await asyncio.create_subprocess_exec(
+            *await in_thread(self.text_argv, run_id, request),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        assert process.stdout is not None and process.stderr is not None
+        complaint = asyncio.create_task(process.stderr.read())
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        try:
+            while data := await process.stdout.read(_PIECE_BYTES):
+                if piece := decoder.decode(data):
+                    yield piece
+            if await process.wait() != 0:
+                title, _, remedy = (await complaint).decode("utf-8", "replace").strip().partition("\n")
+                raise EngineError(
+                    title or "The writing ended without a word.", remedy.strip().rsplit("\n", 1)[-1]
+                )
+        finally:
+            complaint.cancel()
+            await _end(process)
+
+    # --- books and checks ---------------------------------------------------------------------------------------
 
     def entry_detail(self, entry: LedgerEntry) -> EntryDetail:
         """What is worked out of an entry when one looks at it. Raises: EngineError."""

@@ -11,11 +11,21 @@ from typing import TYPE_CHECKING
 
 from textual.message import Message
 
-from engine.records import Check, LedgerEntry, RunSnapshot, RunSummary
+from engine.records import (
+    Check,
+    CheckStep,
+    ClosingReport,
+    LedgerEntry,
+    OpenProcesses,
+    RunSnapshot,
+    RunSummary,
+)
 
 if TYPE_CHECKING:
     from engine.bill import EntryDetail
     from engine.estimate import Estimate
+    from engine.settings_edit import SettingsForm
+    from engine.story import Digest, LogView, SampleBook
 
 
 @dataclass(eq=False)
@@ -93,6 +103,14 @@ class EstimateFailed(Message):
 
 
 @dataclass(eq=False)
+class StepsArrived(Message):
+    """The lines of the checklist were read, and the verdicts that the last preflight left."""
+
+    steps: tuple[CheckStep, ...]
+    known: tuple[Check, ...]
+
+
+@dataclass(eq=False)
 class CheckVerdictArrived(Message):
     """One check of the preflight has its verdict."""
 
@@ -108,6 +126,27 @@ class ChecksEnded(Message):
 
 
 @dataclass(eq=False)
+class RemedyApplied(Message):
+    """What a verdict's remedy names was done; `text` says what."""
+
+    text: str
+
+
+@dataclass(eq=False)
+class OpenProcessesArrived(Message):
+    """It is known who holds GPU memory and who should be closed."""
+
+    found: OpenProcesses
+
+
+@dataclass(eq=False)
+class ProcessesClosed(Message):
+    """It is known what became of the programs that were to be closed."""
+
+    report: ClosingReport
+
+
+@dataclass(eq=False)
 class RunStarted(Message):
     """A new run is going."""
 
@@ -120,6 +159,8 @@ class RunStartRefused(Message):
 
     title: str
     remedy: str
+    is_blocked: bool = False
+    """Whether a check stood in the way."""
 
 
 @dataclass(eq=False)
@@ -153,3 +194,92 @@ class CallFailed(Message):
 
     title: str
     remedy: str
+
+
+@dataclass(eq=False)
+class FormArrived(Message):
+    """settings.toml was read; `title` says why not, where it could not be."""
+
+    form: SettingsForm | None
+    title: str = ""
+    remedy: str = ""
+
+
+@dataclass(eq=False)
+class ValueChecked(Message):
+    """The engine has looked at what is being typed; `problem` is empty where it may stand."""
+
+    dotted: str
+    text: str
+    problem: str
+    is_final: bool
+    """Whether it was given, not only typed."""
+
+
+@dataclass(eq=False)
+class EffectArrived(Message):
+    """What the changes of the form do was worked out; the estimate is None where it could not be, for `problem`."""
+
+    number: int
+    """Of the state of the form that it is about."""
+    before: Estimate | None
+    after: Estimate | None
+    problem: str = ""
+
+
+@dataclass(eq=False)
+class SettingsSaved(Message):
+    """The form was written into the file; `title` says why not, where it could not be."""
+
+    title: str = ""
+    remedy: str = ""
+
+
+@dataclass(eq=False)
+class SamplesArrived(Message):
+    """What the model of a run has said was read."""
+
+    book: SampleBook
+
+
+@dataclass(eq=False)
+class TextGrew(Message):
+    """A text that was asked for has grown to this."""
+
+    text: str
+
+    def can_replace(self, message: Message) -> bool:
+        """A longer text makes a shorter one needless."""
+        return isinstance(message, TextGrew)
+
+
+@dataclass(eq=False)
+class TextEnded(Message):
+    """A text is whole, was given up, or could not be written; `problem` is empty unless that."""
+
+    problem: str = ""
+    is_given_up: bool = False
+
+
+@dataclass(eq=False)
+class LogArrived(Message):
+    """The window onto a run's log was read."""
+
+    run_id: str
+    view: LogView
+    cursor: tuple[bool, int] | None = None
+    """The line to stand on, by its name; None: the same as before."""
+
+
+@dataclass(eq=False)
+class LogSearchEnded(Message):
+    """The output of a run was searched to an end of the file, in vain."""
+
+    text: str
+
+
+@dataclass(eq=False)
+class DigestArrived(Message):
+    """A run went on while nobody looked."""
+
+    digest: Digest

@@ -146,7 +146,7 @@ def _generate(parsed: argparse.Namespace) -> int:
     from engine.train.model_folder import load_from
     from engine.train.sample import Vocabulary, generate
 
-    os.nice(10)  # a training on this very CPU goes first
+    os.nice(5)  # a training on this very CPU goes first
     folder = RunFolder(parsed.run_dir.resolve())
     manifest = load_manifest(folder.corpus_path)
     vocabulary = Vocabulary(folder.path / "tokenizer.json", manifest.end_of_text_id)

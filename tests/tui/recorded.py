@@ -5,16 +5,19 @@ The shapes of the curves are those of a small run; no figure here is a measureme
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
+import tempfile
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
+from engine import settings_edit
 from engine.bill import CheckpointSize, DayLine, EntryDetail, StorageBook
 from engine.errors import EngineError
 from engine.estimate import Estimate, estimate
@@ -24,12 +27,19 @@ from engine.records import (
     Bucket,
     Check,
     CheckpointRow,
+    CheckStep,
+    Closing,
+    ClosingReport,
     CloudQuote,
     CostView,
     Device,
     EventRow,
+    Figure,
     LedgerEntry,
+    LogMarkRow,
     LossPoint,
+    OpenProcess,
+    OpenProcesses,
     ProgressRow,
     RampRow,
     RunPlan,
@@ -41,8 +51,14 @@ from engine.records import (
     Status,
     TextSampleRow,
 )
+from engine.runs.folder import RunFolder
+from engine.runs.logs import LogReader
 from engine.settings import CloudOffer, CloudSettings, Settings
+from engine.settings_edit import SettingsForm
+from engine.settings_file import template
 from engine.shape import PRESETS
+from engine.story import Digest, Incident, SampleAt, SampleBook
+from tui.bridge import TextRequest
 
 NOW = time.time()
 RUN_ID = "1123-192601-tiny-ab12"
@@ -248,6 +264,78 @@ SAMPLE = TextSampleRow(
         '                "the argument must be a string")\n        self._value = value\n'
     ),
 )
+
+
+def samples() -> tuple[SampleAt, ...]:
+    """What a model has said as it learnt, from noise to words."""
+    texts = (
+        "\x1b[2J\u202e= ,, ( the\n the ) ) _ _",
+        "self.self.self(\n    return return",
+        SAMPLE.text,
+        SAMPLE.text,
+    )
+    return tuple(
+        SampleAt(
+            step=(number + 1) * 100,
+            at=NOW - 400 + 100 * number,
+            tokens=409_600 * (number + 1),
+            loss=4.8 - 0.5 * number,
+            val_loss=None if number == 0 else 4.9 - 0.5 * number,
+            prompt="def ",
+            text=text,
+        )
+        for number, text in enumerate(texts)
+    )
+
+
+def recorded_log(path: Path, num_lines: int = 400) -> RunFolder:
+    """The folder of a run with events and output."""
+    folder = RunFolder(path)
+    if folder.store_path.exists():
+        return folder
+    path.mkdir(parents=True)
+    lines = [f"step {number}: a line that the trainer has printed\n" for number in range(num_lines)]
+    folder.log_path.write_text("".join(lines), "utf-8")
+    store = folder.open(read_only=False)
+    size = folder.log_path.stat().st_size
+    store.put(*EVENTS, LogMarkRow(offset=size // 2, at=NOW - 60), LogMarkRow(offset=size, at=NOW - 20))
+    store.close()
+    return folder
+
+
+def digest(**changes: Any) -> Digest:
+    """What a run did in a night."""
+    base = Digest(
+        run_id=RUN_ID,
+        at=NOW,
+        since=NOW - 28_800,
+        away_s=28_800,
+        state_then=RunState.RUNNING,
+        state=RunState.RUNNING,
+        reason="",
+        tokens=61_000_000,
+        tokens_total=1_000_341_504,
+        tokens_now=420_000_000,
+        loss_then=3.61,
+        loss=3.412,
+        val_loss_then=3.69,
+        val_loss=3.507,
+        machine_energy_j=1.9e6,
+        cost=0.0897,
+        currency="USD",
+        gpu_celsius_max=84.0,
+        cpu_celsius_max=71.0,
+        throttled_s=780.0,
+        cooling_s=0.0,
+        restarts=1,
+        incidents=(
+            Incident(kind="restart", level="warning", num=1, text="The trainer ended with signal SIGKILL."),
+            Incident(kind="sensor-fault", level="warning", num=3, text="The battery does not answer."),
+        ),
+        eta_then=NOW + 180_000,
+        eta=NOW + 186_000,
+    )
+    return replace(base, **changes)
 
 
 def snapshot(
@@ -481,64 +569,216 @@ def detailed(known: LedgerEntry) -> EntryDetail:
 def checks(blocking: bool = True) -> list[Check]:
     """A preflight; two of its checks block if `blocking`."""
 
-    def check(check_id: str, title: str, state: Any, evidence: str, remedy: str = "") -> Check:
+    def check(check_id: str, title: str, state: Any, evidence: str, remedy: str = "", **more: Any) -> Check:
         return Check(
-            id=check_id, title=title, status=state, blocking=state == "fail", evidence=evidence, remedy=remedy
+            id=check_id,
+            title=title,
+            status=state,
+            blocking=state == "fail",
+            evidence=evidence,
+            remedy=remedy,
+            **more,
         )
 
+    def figure(label: str, unit: Any, now: float, **more: Any) -> Figure:
+        return Figure(label=label, unit=unit, now=now, **more)
+
     bad = "fail" if blocking else "pass"
+    mib = 2**20
     return [
         check(
             "settings",
             "Settings",
             "pass",
-            "settings.toml reads well: tiny, 2.00 M tokens in 489 steps of 4,096.",
+            "settings.toml is valid: model tiny with 4,524,288 parameters, 2,002,944 tokens in 489 steps.",
         ),
-        check("corpus", "Corpus", "pass", "builtin:python: 1,672 files, 12.9 MB, about 3.9 M tokens."),
-        check("device", "Device", "pass", "CPU: AMD Ryzen 5 5600H, 12 threads; no GPU answers."),
+        check(
+            "corpus",
+            "Corpus",
+            "pass",
+            "builtin:python: 1,672 files, 12.9 MB, about 3.9 million tokens for a vocabulary of 4,096; the run "
+            "reads them 0.5 times.",
+            figures=(figure("text", "bytes", 12_900_000, needed=4096),),
+        ),
+        check(
+            "device",
+            "Device and torch",
+            "pass",
+            "NVIDIA GeForce RTX 2050, compute capability 8.6, driver 580.65.06, torch 2.13.0 with CUDA 13.0; bf16.",
+        ),
         check(
             "close-apps",
-            "Other programs",
+            "Close applications",
             bad,
-            "firefox (pid 2210, 1.9 GiB) is open.",
+            "firefox (pid 2210, 180 MiB of GPU memory, 2 h) is open. 3 more hold GPU memory: blender 1.86 GiB.",
             "Close firefox, or waive this if its memory is not needed.",
+            remedy_action="close-apps",
         ),
-        check("free-vram", "Free VRAM", "skipped", "No GPU."),
-        check("memory", "Memory", "pass", "Predicted 312 MiB of 11.0 GiB free; micro-batch 8 x 2."),
-        check("disk", "Disk", "pass", "41.2 GiB free; the run needs about 0.3 GiB."),
+        check(
+            "free-vram",
+            "VRAM free",
+            "warn",
+            "1.27 GiB free, 1.27 GiB at the first look, the plan needs 3.02 GiB of 4.00 GiB.",
+            "Close what holds it.",
+            remedy_action="close-apps",
+            figures=(figure("VRAM free", "bytes", 3_200 * mib, before=1_300 * mib, needed=3_090 * mib),),
+        ),
+        check(
+            "memory",
+            "Memory",
+            "pass",
+            "11.0 GiB of 15.3 GiB RAM free, the run needs 1.31 GiB; 2.00 GiB of 2.00 GiB swap free.",
+            figures=(
+                figure("RAM free", "bytes", 11_264 * mib, needed=1_340 * mib),
+                figure("swap free", "bytes", 2_048 * mib),
+            ),
+        ),
+        check(
+            "disk",
+            "Disk for checkpoints",
+            "pass",
+            "41.2 GiB free on / (ext4); at its peak the run needs 0.31 GiB: 3 checkpoints of 52 MiB, one of them "
+            "being written, the model 17 MiB, the tokens 8 MiB; 5.00 GiB are to stay free.",
+            figures=(figure("disk free", "bytes", 42_189 * mib, needed=5_437 * mib),),
+        ),
         check(
             "power",
-            "Power",
+            "Power supply",
             bad,
-            "On battery, 61 %.",
+            "On battery, battery at 61%.",
             "Plug the machine in, or set preflight.require_ac_power = false.",
+            figures=(figure("battery", "frac", 0.61),),
         ),
         check(
             "sleep",
-            "Sleep",
+            "Sleep and lid",
             "warn",
-            "The machine may suspend after 20 min idle.",
-            "Run `systemd-inhibit` or switch suspend off.",
+            "The inhibit lock was refused: interactive authentication is required (over SSH an ordinary user may "
+            "not). logind suspends after 20 min idle.",
+            "Turn automatic suspend off for the time of the run.",
         ),
-        check("logout", "Log-out", "pass", "Linger is on: the run survives the log-out."),
+        check(
+            "logout",
+            "Survives logout",
+            "pass",
+            "The run is set free by systemd-run: a user scope, and ana lingers.",
+        ),
         check(
             "sensors",
             "Sensors",
             "warn",
-            "No power sensor: the machine's power is an estimate.",
-            "Set energy.cpu_rated_watts from the data sheet.",
+            "GPU temperature measured, 52 °C; GPU power measured by nvml, 9 W; CPU temperature measured, 48 °C; "
+            "CPU power estimated, 14 W; machine power estimated, 38 W.",
+            "Set energy.cpu_rated_watts and energy.rest_of_machine_watts to your machine's.",
         ),
-        check("temperature", "Temperature", "pass", "CPU 48 °C."),
-        check("device-free", "Device free", "pass", "No other run holds it."),
+        check(
+            "temperature",
+            "Start temperature",
+            "pass",
+            "The GPU is at 52 °C.",
+            figures=(figure("GPU", "celsius", 52, needed=75),),
+        ),
+        check("device-free", "No other run", "pass", "No other run holds this device: its lock was free."),
         check(
             "rehearsal",
             "Rehearsal",
             "pass",
-            "3 steps: 6.2 k tokens/s, 734 MiB; the run would take 5 min 23 s.",
+            "In 6.2 s, with micro-batch 8: a step would take 0.66 s (6,204 tokens/s), the validation of a batch took "
+            "0.21 s, a save of 54 MB 0.4 s, a load 0.1 s; at most 0.72 GiB of GPU memory.",
+            figures=(
+                figure("step", "s", 0.66),
+                figure("validation of a batch", "s", 0.21),
+                figure("save", "s", 0.4),
+                figure("load", "s", 0.1),
+                figure("GPU memory", "bytes", 734 * mib, needed=3_300 * mib),
+                figure("speed", "tokens_per_s", 6_204),
+            ),
         ),
-        check("notify", "Notification", "skipped", "None is set."),
-        check("manual-1", "Lid", "pass", "The lid may be closed."),
+        check("notify", "Notifications arrive", "skipped", "None is set: notify.url is empty."),
+        check(
+            "manual-1",
+            "laptop on a hard surface, fan free",
+            "pass",
+            "Ticked by hand: laptop on a hard surface.",
+        ),
     ]
+
+
+def unticked() -> list[Check]:
+    """A clear preflight but for a step of the person's own; the rehearsal waits for it."""
+    found = checks(blocking=False)
+    found[-1] = replace(
+        found[-1],
+        status="fail",
+        blocking=True,
+        evidence="Not ticked: laptop on a hard surface, fan free",
+        remedy="See that it is so, then tick it: --tick manual-1",
+        remedy_action="tick",
+    )
+    return found
+
+
+def program(pid: int, name: str, **changes: Any) -> OpenProcess:
+    """A program that may be closed."""
+    base = OpenProcess(
+        pid=pid,
+        started_s=float(pid),
+        name=name,
+        user="ana",
+        gpu_bytes=300 * 2**20,
+        rss_bytes=900 * 2**20,
+        age_s=7_300.0,
+        is_unwanted=True,
+        may_close=True,
+    )
+    return replace(base, **changes)
+
+
+def opened_programs() -> OpenProcesses:
+    """A desktop on which some programs hold the GPU."""
+    return OpenProcesses(
+        processes=(
+            program(4410, "blender", gpu_bytes=1_900 * 2**20, rss_bytes=3 * 2**30, age_s=260_000.0),
+            program(
+                1187,
+                "gnome-shell",
+                gpu_bytes=240 * 2**20,
+                is_unwanted=False,
+                may_close=False,
+                why_not="It draws the desktop: every window would close with it.",
+            ),
+            program(2210, "firefox", gpu_bytes=180 * 2**20),
+            program(
+                901,
+                "jupyter-lab",
+                user="bob",
+                gpu_bytes=96 * 2**20,
+                may_close=False,
+                why_not="It belongs to bob.",
+            ),
+            program(2377, "Web Content", gpu_bytes=0, rss_bytes=420 * 2**20, age_s=45.0),
+        ),
+        free_bytes=1_300 * 2**20,
+        note="",
+    )
+
+
+def closings(*outcomes: tuple[OpenProcess, Any], **changes: Any) -> ClosingReport:
+    """What came of closing programs: each with its outcome."""
+    reasons = {
+        "still-there": "It has not ended within 5 s; it can be killed, without saving its work.",
+        "refused": "This user may not end it.",
+        "gone": "It had ended already.",
+    }
+    report = ClosingReport(
+        closings=tuple(
+            Closing(process=process, outcome=outcome, reason=reasons.get(outcome, ""), waited_s=0.4)
+            for process, outcome in outcomes
+        ),
+        free_before_bytes=1_300 * 2**20,
+        free_after_bytes=3_200 * 2**20,
+    )
+    return replace(report, **changes)
 
 
 class RecordedBridge:
@@ -555,15 +795,31 @@ class RecordedBridge:
         self.started: list[dict[str, str]] = []
         self.num_snapshots = 0
         self.failure: EngineError | None = None
+        self.known: tuple[Check, ...] = ()
+        self.slow: dict[str, float] = {}
+        """Seconds that a check takes, by its id."""
+        self.open = opened_programs()
+        self.closed: list[tuple[tuple[int, ...], bool]] = []
+        self.closing_reports: list[ClosingReport] = []
+        self.close_s = 0.0
+        self.applied: list[str] = []
         self.plan = estimated()
         self.details = {known.run_id: detailed(known) for known in entries}
+        self.folder_of_settings = Path(tempfile.mkdtemp(prefix="llm-tui-recorded-"))
+        self.settings_path = self.folder_of_settings / "settings.toml"
+        if has_settings:
+            self.settings_path.write_text(template(), "utf-8")
+        self.digest: Digest | None = None
+        self.book = SampleBook(run_id=RUN_ID, samples=samples(), sources=("step-400", "step-200"))
+        self.texts: list[TextRequest] = []
 
     def has_settings(self) -> bool:
         return self.is_workspace
 
     def write_settings(self) -> Path:
         self.is_workspace = True
-        return Path("settings.toml")
+        self.settings_path.write_text(template(), "utf-8")
+        return self.settings_path
 
     def runs(self) -> tuple[RunSummary, ...]:
         return tuple(summary(shot, run_id) for run_id, shot in self.shots.items())
@@ -574,10 +830,10 @@ class RecordedBridge:
             raise self.failure
         return self.shots[run_id]
 
-    def start(self, waivers: Mapping[str, str]) -> str:
+    def start(self, waivers: Mapping[str, str], ticks: Sequence[str] = ()) -> str:
         if self.failure:
             raise self.failure
-        self.started.append(dict(waivers))
+        self.started.append({**waivers, **{check_id: "ticked" for check_id in ticks}})
         self.shots[RUN_ID] = in_state("preparing")
         return RUN_ID
 
@@ -598,9 +854,82 @@ class RecordedBridge:
             raise self.failure
         return self.plan
 
+    def settings_form(self) -> SettingsForm:
+        return settings_edit.read_form(self.settings_path)
+
+    def check_settings(self, form: SettingsForm, changes: Mapping[str, str | None]) -> None:
+        settings_edit.check(form, changes)
+
+    def save_settings(self, form: SettingsForm, changes: Mapping[str, str | None]) -> None:
+        settings_edit.save(form, changes)
+
+    def estimate_of(self, form: SettingsForm, changes: Mapping[str, str | None]) -> Estimate:
+        if self.failure:
+            raise self.failure
+        return estimate(
+            settings_edit.check(form, changes),
+            GPU,
+            self.folder_of_settings,
+            corpus_tokens=1_000_000_000,
+            now=1_790_000_000.0,
+        )
+
+    def look(self, run_id: str) -> Digest | None:
+        digest, self.digest = self.digest, None
+        return digest
+
+    def samples(self, run_id: str) -> SampleBook:
+        if self.failure:
+            raise self.failure
+        return self.book
+
+    async def text(self, run_id: str, request: TextRequest) -> AsyncGenerator[str, None]:
+        self.texts.append(request)
+        for piece in SAMPLE.text.split(" "):
+            await asyncio.sleep(0.01)
+            yield f"{piece} "
+
+    def log(self, run_id: str) -> LogReader:
+        if self.failure:
+            raise self.failure
+        return LogReader(recorded_log(self.folder_of_settings / "runs" / run_id))
+
     def entry_detail(self, entry: LedgerEntry) -> EntryDetail:
         return self.details.get(entry.run_id, EntryDetail(storage=None, break_even=()))
 
-    async def checks(self, waivers: Mapping[str, str]) -> AsyncGenerator[Check, None]:
+    def steps(self) -> tuple[CheckStep, ...]:
+        return tuple(CheckStep(id=check.id, title=check.title) for check in self.verdicts)
+
+    def known_checks(self) -> tuple[Check, ...]:
+        return self.known
+
+    async def checks(
+        self, waivers: Mapping[str, str], ticks: Sequence[str] = ()
+    ) -> AsyncGenerator[Check, None]:
         for check in self.verdicts:
-            yield check
+            if check.blocking and check.id in waivers:
+                evidence = f"{check.evidence} Waived: {waivers[check.id]}"
+                check = replace(check, status="waived", blocking=False, evidence=evidence)
+            elif check.id in ticks:
+                evidence = f"Ticked by hand: {check.title}"
+                check = replace(check, status="pass", blocking=False, evidence=evidence, remedy_action="")
+            if check.id in self.slow:
+                await asyncio.sleep(self.slow[check.id])
+            yield replace(check, at=time.time(), seconds=0.1)
+
+    def open_processes(self) -> OpenProcesses:
+        if self.failure:
+            raise self.failure
+        return self.open
+
+    def close_processes(self, processes: Sequence[OpenProcess], kill: bool = False) -> ClosingReport:
+        self.closed.append((tuple(process.pid for process in processes), kill))
+        if self.close_s:
+            time.sleep(self.close_s)
+        return self.closing_reports.pop(0) if len(self.closing_reports) > 1 else self.closing_reports[0]
+
+    def apply_remedy(self, action: str) -> str:
+        if self.failure:
+            raise self.failure
+        self.applied.append(action)
+        return f"{action}: done."

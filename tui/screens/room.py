@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 KEYS_EVERYWHERE = """\
 Everywhere
-  1 2 3 4 5  Preflight, Run, Ledger, Runs, Plan
+  1 to 8     Preflight, Run, Ledger, Runs, Plan, Settings, Samples, Log
   tab        the next panel
   z          the panel with the focus on the whole screen, and back
   ctrl+p     every command by its name

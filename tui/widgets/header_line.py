@@ -8,16 +8,10 @@ from textual.events import Click
 
 from engine.records import RunSnapshot, RunSummary
 from tui import format as fmt
+from tui.modes import MODES
 from tui.verbs import live_run, state_sign
 from tui.widgets.lines import FAINT, MUTED, STRONG, Line, Lines, length, ruled
 
-TABS = (
-    ("preflight", "1 Preflight"),
-    ("run", "2 Run"),
-    ("ledger", "3 Ledger"),
-    ("runs", "4 Runs"),
-    ("plan", "5 Plan"),
-)
 CURRENT = "header-line--current"
 
 
@@ -37,6 +31,7 @@ class HeaderLine(Lines):
         self._mode = mode
         self._folder = fmt.clean(_short(folder))
         self._state: Line = []
+        self._left: Line = []
 
     def show(self, snapshot: RunSnapshot | None, runs: tuple[RunSummary, ...]) -> None:
         """Show how the run stands: the followed one on its screen, else the newest that is going."""
@@ -52,22 +47,36 @@ class HeaderLine(Lines):
 
     def draw(self, width: int, height: int) -> list[Line]:
         """Name and tabs at the left; workspace and state at the right, the workspace cropped first."""
-        left: Line = [("llm-tui ", STRONG)]
-        for mode, label in TABS:
-            left.append((f" {label} ", CURRENT if mode == self._mode else MUTED))
+        left: Line = [("llm-tui ", STRONG), *self._tabs(False)]
+        if length(left) + length(self._state) + 2 > width:
+            left = self._tabs(True)
+        self._left = left
         room = width - length(left) - length(self._state) - 4
         folder: Line = [(_end_of(self._folder, room), FAINT)] if room >= 8 else []
         gap: Line = [("  ", MUTED)] if folder else []
         return [ruled(left, [*folder, *gap, *self._state], width)]
 
+    def _tabs(self, is_narrow: bool) -> Line:
+        """The screens by their keys; where it is narrow, only the current one has its whole name."""
+        tabs: Line = []
+        for key, mode in enumerate(MODES, start=1):
+            is_current = mode.name == self._mode
+            label = mode.short if is_narrow and not is_current else mode.title
+            gap = "" if is_narrow and not is_current else " "
+            tabs.append((f"{gap}{key} {label}{gap}", CURRENT if is_current else MUTED))
+            if is_narrow:
+                tabs.append((" ", MUTED))
+        return tabs
+
     async def on_click(self, event: Click) -> None:
         """Go to the screen whose name was clicked."""
         x = event.get_content_offset(self)
-        start = len("llm-tui ")
-        for mode, label in TABS:
-            if x is not None and start <= x.x < start + len(label) + 2:
-                await self.app.run_action(f"app.switch_mode('{mode}')")
-            start += len(label) + 2
+        start = 0
+        for text, _ in self._left:
+            if x is not None and start <= x.x < start + len(text) and text.strip()[:1].isdigit():
+                await self.app.run_action(f"app.switch_mode('{MODES[int(text.strip()[0]) - 1].name}')")
+                return
+            start += len(text)
 
 
 def _end_of(text: str, width: int) -> str:

@@ -1,0 +1,164 @@
+"""The samples screen by its keys, and the digest of a run that went on unseen; once with real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import AsyncGenerator, Callable
+
+import pytest
+from msgspec.structs import replace
+
+from engine import Workspace, settings_file
+from engine.records import RunState
+from tests.conftest import wait_for
+from tests.tui.recorded import RecordedBridge, digest, in_state
+from tests.tui.test_screens import SIZES, opened, text, until
+from tui.app import LlmTui
+from tui.bridge import TextRequest
+from tui.dialogs.ask_text import AskTextDialog
+from tui.dialogs.digest import DigestDialog
+from tui.screens.samples import SamplesScreen
+
+
+async def show(app: LlmTui, pilot) -> SamplesScreen:
+    await pilot.press("7")
+    await until(pilot, lambda: app.current_mode == "samples")
+    screen = app.screen
+    assert isinstance(screen, SamplesScreen)
+    await until(pilot, lambda: screen._book is not None)
+    await pilot.pause(0.05)
+    return screen
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_two_steps_stand_side_by_side(size: tuple[int, int]) -> None:
+    async with opened(RecordedBridge(in_state("running")), size) as (app, pilot):
+        screen = await show(app, pilot)
+        shown = text(app)
+        assert "Step 100, loss 4.800" in shown and "Step 400, loss 3.300" in shown
+        assert "test_error" in shown and "\x1b" not in shown and "␛[2J" in shown
+        await pilot.press("j", "j")
+        await pilot.pause(0.05)
+        assert "Step 200, loss 4.300" in text(app) and "self.self.self" in text(app)
+        await pilot.press("l", "k")
+        await pilot.pause(0.05)
+        assert "Step 200, loss 4.300" in text(app) and "Step 300, loss 3.800" in text(app)
+        assert screen._left_step == 200
+
+
+async def test_a_prompt_of_ones_own_is_asked_for_and_written() -> None:
+    bridge = RecordedBridge(in_state("running"))
+    async with opened(bridge) as (app, pilot):
+        await show(app, pilot)
+        await pilot.press("p")
+        assert isinstance(app.screen, AskTextDialog) and "step-400 (1 of 2)" in text(app)
+        await pilot.press("down", "ctrl+u", *"for x in", "tab", "ctrl+u", *"99", "enter")
+        await pilot.pause(0.05)
+        assert "temperature is a number from 0 to 10." in text(app) and not bridge.texts
+        await pilot.press("ctrl+u", *"0.5", "enter")
+        await until(pilot, lambda: "test_error" in text(app) and "Your prompt, step-200" in text(app))
+        assert bridge.texts == [TextRequest("for x in", "step-200", 200, 0.5, 0.95, 1)]
+        screen = app.screen
+        assert isinstance(screen, SamplesScreen)
+        await until(pilot, lambda: not screen._is_writing)
+        assert "for x in" in text(app)
+        await pilot.press("escape")
+        await pilot.pause(0.05)
+        assert "Your prompt" not in screen.right.plain and "Step 400" in text(app)
+
+
+async def test_escape_gives_up_a_text_that_is_being_written() -> None:
+    class Slow(RecordedBridge):
+        is_closed = False
+
+        async def text(self, run_id: str, request: TextRequest) -> AsyncGenerator[str, None]:
+            try:
+                yield "and so"
+                await asyncio.sleep(60)
+            finally:
+                self.is_closed = True
+
+    bridge = Slow(in_state("running"))
+    async with opened(bridge) as (app, pilot):
+        screen = await show(app, pilot)
+        await pilot.press("p", "enter")
+        await until(pilot, lambda: "and so" in text(app) and "esc Give up" in text(app))
+        await pilot.press("escape")
+        await until(pilot, lambda: bridge.is_closed and "Given up here." in text(app))
+        assert "and so" in text(app) and not screen._is_writing
+
+
+async def test_without_a_sample_or_a_run_it_says_so() -> None:
+    async with opened(RecordedBridge()) as (app, pilot):
+        await pilot.press("7")
+        await until(pilot, lambda: "No run yet." in text(app))
+    bridge = RecordedBridge(in_state("preparing"))
+    bridge.book = replace(bridge.book, samples=(), sources=())
+    async with opened(bridge) as (app, pilot):
+        await show(app, pilot)
+        assert "No sample yet" in text(app) and "Your prompt" not in text(app)
+        await pilot.press("p", "l", "y")
+        assert isinstance(app.screen, SamplesScreen)
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_who_was_away_is_told_and_the_key_that_closes_does_nothing_else(size: tuple[int, int]) -> None:
+    bridge = RecordedBridge(in_state("gpu"))
+    bridge.digest = digest()
+    async with opened(bridge, size) as (app, pilot):
+        await until(pilot, lambda: isinstance(app.screen, DigestDialog))
+        await pilot.pause(0.05)
+        shown = text(app)
+        for fact in (
+            "While you were away",
+            "+61.0 M, now 420 M (42.0 %)",
+            "3.610 → 3.412",
+            "0.53 kWh",
+            "0.0897 USD",
+            "GPU 84 °C",
+            "13 min 0 s",
+            "1 h 40 min later than expected",
+            "! sensor-fault x 3",
+        ):
+            assert fact in shown
+        await pilot.press("p")
+        await pilot.pause(0.05)
+        assert not isinstance(app.screen, DigestDialog) and bridge.asked == []
+
+
+def processes(run_id: str) -> list[str]:
+    """Those that write a text of a run."""
+    listed = subprocess.run(["ps", "-eww", "-o", "args"], capture_output=True, text=True, check=True).stdout
+    return [line for line in listed.splitlines() if "generate" in line and run_id in line]
+
+
+@pytest.mark.timeout(400)
+async def test_a_real_run_is_looked_at_asked_and_its_settings_changed(
+    make_workspace: Callable[..., Workspace],
+) -> None:
+    workspace = make_workspace(tokens=20_480)
+    run_id = workspace.start()
+    await asyncio.to_thread(wait_for, lambda: workspace.status(run_id).state is RunState.FINISHED, 120)
+    app = LlmTui(workspace.folder)
+    async with app.run_test(size=(120, 34)) as pilot:
+        await until(pilot, lambda: app.current_mode == "preflight", 20)
+        screen = await show(app, pilot)
+        assert screen._book is not None and screen._book.sources[0] == "model" and screen._book.samples
+        await pilot.press("p", "ctrl+u", *"import ", "enter")
+        await until(pilot, lambda: not screen._is_writing and bool(screen._own), 120)
+        assert "import " in screen.right.plain and "the finished" not in screen.right.plain
+        await pilot.press("p", *("tab",) * 4, "ctrl+u", *"90000", "enter")
+        await until(pilot, lambda: screen._is_writing and processes(run_id))
+        await pilot.press("escape")
+        await until(pilot, lambda: not screen._is_writing and not processes(run_id))
+        await pilot.press("8")
+        await until(pilot, lambda: "finished" in text(app), 20)
+
+        await pilot.press("6")
+        await until(pilot, lambda: "[model]" in text(app) and "✓ fits" in text(app), 60)
+        await pilot.press("slash", *"seed", "enter", "enter", "ctrl+u", *"5", "enter", "ctrl+s")
+        await until(
+            pilot, lambda: settings_file.load(workspace.folder / "settings.toml").training.seed == 5, 60
+        )
+    assert workspace.status(run_id).state is RunState.FINISHED

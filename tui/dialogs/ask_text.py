@@ -1,0 +1,101 @@
+"""What a person wants the model to go on from, and how freely."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Grid
+from textual.content import Content
+from textual.validation import Integer, Number
+from textual.widgets import Input, Label, Static
+
+from tui import format as fmt
+from tui.bridge import TextRequest
+from tui.dialogs.dialog import Dialog
+
+FIELDS = (
+    ("temperature", "temperature", Number(0.0, 10.0), "0 takes the likeliest; 0.8 is usual"),
+    ("top-p", "top-p", Number(0.0, 1.0), "of the likeliest tokens, this share"),
+    ("seed", "seed", Integer(0, 2**31 - 1), "same seed, same text"),
+    ("tokens", "tokens", Integer(1, 100_000), "at most so many"),
+)
+"""Id, label, range, and what it does."""
+
+
+class AskTextDialog(Dialog[TextRequest | None]):
+    """A prompt of one's own with its checkpoint; None: nothing is asked."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss(None)", "Leave it", id="ask.leave"),
+        Binding("down", "next_source(1)", "Older", tooltip="The next older checkpoint", id="ask.older"),
+        Binding("up", "next_source(-1)", "Newer", tooltip="The next newer checkpoint", id="ask.newer"),
+    ]
+    DEFAULT_CSS = """
+    AskTextDialog {
+        & #fields { grid-size: 3; grid-columns: 13 12 1fr; height: auto; margin-top: 1; }
+        & #fields Label { height: 1; color: $muted; }
+        & Input { height: 1; }
+        & #prompt { background: $panel; }
+        & #source { margin-top: 1; height: 1; }
+        & #complaint { height: 1; color: $warning; }
+    }
+    """
+
+    def __init__(self, last: TextRequest, sources: tuple[str, ...]) -> None:
+        super().__init__(
+            "A prompt of your own",
+            "The text is written on the CPU, beside a training that goes on.",
+            "Enter  write    tab  next field    ↑ ↓  checkpoint    Esc  leave it",
+        )
+        self._last = last
+        self._sources = sources
+        self._at = sources.index(last.source) if last.source in sources else 0
+
+    def compose_answer(self) -> ComposeResult:
+        """The prompt, where it comes from, and four numbers."""
+        yield Input(self._last.prompt, placeholder="how the text begins", id="prompt", compact=True)
+        yield Static("", id="source", markup=False)
+        values = (self._last.temperature, self._last.top_p, self._last.seed, self._last.max_tokens)
+        with Grid(id="fields"):
+            for (name, label, validator, about), value in zip(FIELDS, values, strict=True):
+                yield Label(Content(label))
+                yield Input(f"{value:g}", validators=[validator], id=name, compact=True)
+                yield Label(Content(about))
+        yield Static("", id="complaint")
+
+    def on_mount(self) -> None:
+        """Name the checkpoint."""
+        self.action_next_source(0)
+
+    def action_next_source(self, by: int) -> None:
+        """Take another checkpoint; after the oldest comes the newest again."""
+        self._at = (self._at + by) % len(self._sources)
+        name = self._sources[self._at]
+        shown = "the finished model" if name == "model" else f"checkpoint {fmt.clean(name)}"
+        self.query_one("#source", Static).update(
+            Content(f"from {shown} ({self._at + 1} of {len(self._sources)})")
+        )
+
+    @on(Input.Submitted)
+    def _answer(self) -> None:
+        found = {name: self.query_one(f"#{name}", Input) for name, *_ in FIELDS}
+        for name, _, validator, _ in FIELDS:
+            if not validator.validate(found[name].value).is_valid:
+                low, high = validator.minimum, validator.maximum
+                text = f"{name} is a number from {low:g} to {high:,.15g}."
+                self.query_one("#complaint", Static).update(Content(text))
+                found[name].focus()
+                return
+        self.dismiss(
+            TextRequest(
+                prompt=self.query_one("#prompt", Input).value,
+                source=self._sources[self._at],
+                max_tokens=int(found["tokens"].value),
+                temperature=float(found["temperature"].value),
+                top_p=float(found["top-p"].value),
+                seed=int(found["seed"].value),
+            )
+        )

@@ -1,0 +1,87 @@
+"""The screens of the app: their keys, names, and how each is made when it is first shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from textual.screen import Screen
+
+
+def _open_preflight() -> Screen[None]:
+    from tui.screens.preflight import PreflightScreen
+
+    return PreflightScreen()
+
+
+def _open_run() -> Screen[None]:
+    from tui.screens.run import RunScreen
+
+    return RunScreen()
+
+
+def _open_ledger() -> Screen[None]:
+    from tui.screens.ledger import LedgerScreen
+
+    return LedgerScreen()
+
+
+def _open_runs() -> Screen[None]:
+    from tui.screens.runs import RunsScreen
+
+    return RunsScreen()
+
+
+def _open_plan() -> Screen[None]:
+    from tui.screens.plan import PlanScreen
+
+    return PlanScreen()
+
+
+def _open_settings() -> Screen[None]:
+    from tui.screens.settings import SettingsScreen
+
+    return SettingsScreen()
+
+
+def _open_samples() -> Screen[None]:
+    from tui.screens.samples import SamplesScreen
+
+    return SamplesScreen()
+
+
+def _open_log() -> Screen[None]:
+    from tui.screens.log import LogScreen
+
+    return LogScreen()
+
+
+class Mode(NamedTuple):
+    """One screen."""
+
+    name: str
+    title: str
+    short: str
+    """The title where there is little room."""
+    about: str
+    open: Callable[[], Screen[None]]
+    """Screens are imported when they are first shown, so that the first paint waits for one of them only."""
+
+
+MODES = (
+    Mode("preflight", "Preflight", "Pre", "The checks, and the start of a run", _open_preflight),
+    Mode("run", "Run", "Run", "The followed run", _open_run),
+    Mode("ledger", "Ledger", "Ledger", "What every run cost", _open_ledger),
+    Mode("runs", "Runs", "Runs", "Every run of the workspace", _open_runs),
+    Mode(
+        "plan",
+        "Plan",
+        "Plan",
+        "What a run would need and cost, and whether the cloud is the better deal",
+        _open_plan,
+    ),
+    Mode("settings", "Settings", "Set", "settings.toml as a form, and what a change does", _open_settings),
+    Mode("samples", "Samples", "Text", "What the model says, step by step and now", _open_samples),
+    Mode("log", "Log", "Log", "Events and output of the followed run", _open_log),
+)
+"""In the order of their keys, from 1."""

@@ -1,0 +1,364 @@
+"""The log screen: events and output of the followed run as one story, filtered, searched and copied.
+
+The engine holds a window onto the output, however large that is; everything that reads goes into a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import getters, on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.widgets import Input, Static
+
+from engine.errors import EngineError
+from engine.story import BEFORE, OUTPUT, LogLine, LogView
+from tui import format as fmt
+from tui.bridge import in_thread
+from tui.messages import CallFailed, LogArrived, LogSearchEnded
+from tui.screens.room import RoomScreen
+from tui.widgets.line_input import LineInput
+from tui.widgets.log_panels import GAPS, LinePanel, LogRows, chosen, plain
+from tui.widgets.panel import Panel
+from tui.widgets.rows import Rows
+
+if TYPE_CHECKING:
+    from tui.bridge import LogReader
+
+POLL_EVERY_S = 1.0
+Wanted = Callable[[LogLine], bool]
+LEVELS: tuple[tuple[str, Wanted], ...] = (
+    ("all levels", lambda line: True),
+    ("warnings and errors", lambda line: line.level in ("warning", "error")),
+    ("errors", lambda line: line.level == "error"),
+)
+"""Output has no level: only the first lets it through."""
+SOURCES: tuple[tuple[str, Wanted], ...] = (
+    ("all sources", lambda line: True),
+    ("events", lambda line: line.source != OUTPUT),
+    *((name, lambda line, name=name: line.source == name) for name in ("supervisor", "trainer", "corpus")),
+    ("output", lambda line: line.source == OUTPUT),
+)
+_NOTHING = "No run yet. Press 1 for the checks, and s there to start one."
+
+
+class LogScreen(RoomScreen):
+    """Follows the log while it is looked at."""
+
+    MODE = "log"
+    CSS_PATH = "log.tcss"
+    AUTO_FOCUS = "LogRows"
+    HELP_TEXT = """
+Events of the run and what its processes have printed, oldest first, followed to the newest.
+Printed lines have no level and no time of their own: theirs is when the supervisor saw them.
+
+  j k ↑ ↓  another line; it stands whole below
+  g G      the first, the last; on the last one it follows
+  f        follow on or off
+  l        level: all, warnings and errors, errors
+  o        origin: all, events, supervisor, trainer, corpus, output
+  /        search; n the next, N the one before, through all of the output
+  y Y      copy the selected line; all lines on the screen
+  escape   end the search
+"""
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("f", "toggle_follow", "Follow", tooltip="Stay at the newest line", id="log.follow"),
+        Binding("l", "next_level", "Level", tooltip="All, warnings and errors, errors", id="log.level"),
+        Binding("o", "next_source", "Origin", tooltip="Events or output, or one process", id="log.source"),
+        Binding("slash", "search", "Search", key_display="/", id="log.search"),
+        Binding("n", "find(1)", "Next", tooltip="The next place", id="log.next"),
+        Binding("N", "find(-1)", "Before", tooltip="The place before", id="log.before"),
+        Binding("y", "copy", "Copy", tooltip="The selected line", id="log.copy"),
+        Binding("Y", "copy_screen", "Copy all", show=False, tooltip="All on the screen", id="log.copy-all"),
+        Binding("escape", "end_search", "End search", id="log.end-search"),
+    ]
+    rows = getters.query_one("#rows", LogRows)
+    line_panel = getters.query_one("#line", LinePanel)
+    search_line = getters.query_one("#search", LineInput)
+
+    def compose_room(self) -> ComposeResult:
+        """The lines, the selected one, and the line to search with."""
+        yield Static(Content(_NOTHING), id="nothing")
+        yield LogRows(id="rows")
+        yield LineInput("search for", id="search")
+        yield LinePanel(id="line")
+
+    def on_mount(self) -> None:
+        """Nothing was read yet."""
+        super().on_mount()
+        self._reader: LogReader | None = None
+        self._run_id: str | None = None
+        self._view: LogView | None = None
+        self._level = 0
+        self._source = 0
+        self._follows = True
+        self._wanted = ""
+        self._reading = asyncio.Lock()
+        self._cancelled = threading.Event()
+        self._is_searching = False
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    def on_screen_resume(self) -> None:
+        """Follow while it is looked at."""
+        self._poll()
+
+    def on_screen_suspend(self) -> None:
+        """Nobody looks."""
+        self._cancelled.set()
+        self.workers.cancel_group(self, "log")
+
+    @work(exclusive=True, group="log", exit_on_error=False)
+    async def _poll(self) -> None:
+        """Read what is new once a second; the run may change."""
+        try:
+            while True:
+                await self._open()
+                if self._reader is not None and self._run_id is not None:
+                    async with self._reading:
+                        view = await in_thread(self._reader.poll)
+                    if view is not None:
+                        self.post_message(LogArrived(self._run_id, view))
+                await asyncio.sleep(POLL_EVERY_S)
+        except (EngineError, OSError) as error:
+            title, remedy = getattr(error, "title", str(error)), getattr(error, "remedy", "")
+            self.app.post_message(CallFailed(title, remedy))
+
+    async def _open(self) -> None:
+        """Take up the followed run."""
+        run_id = self.room_app.followed_id
+        self.set_class(run_id is None, "-empty")
+        if run_id == self._run_id:
+            return
+        self._run_id, self._reader, self._view = run_id, None, None
+        self._follows = True
+        if run_id is not None:
+            self.rows.border_title = f"Log of {fmt.clean(run_id)}"
+            self._reader = await in_thread(self.room_app.bridge.log, run_id)
+
+    @work(exclusive=True, group="window", exit_on_error=False)
+    async def _move_window(self, kind: str) -> None:
+        """Read on where the window ends; the cursor stays beside what it stood at."""
+        reader, run_id = self._reader, self._run_id
+        if reader is None or run_id is None:
+            return
+        async with self._reading:
+            view = await in_thread(reader.earlier if kind == BEFORE else reader.later)
+        self.post_message(LogArrived(run_id, view))
+
+    @on(LogArrived)
+    def _take(self, message: LogArrived) -> None:
+        if message.run_id == self._run_id:
+            self._view = message.view
+            self._show(message.cursor)
+
+    # --- showing ------------------------------------------------------------------------------------------------
+
+    def _show(self, cursor: tuple[bool, int] | None = None) -> None:
+        """Show what the filters let through; the cursor follows the end, or stays on its line."""
+        view = self._view
+        if view is None:
+            return
+        keeps_at = self.rows.cursor - self.rows.top
+        name = cursor or self._name_to_keep()
+        lines = chosen(view.lines, LEVELS[self._level][1], SOURCES[self._source][1])
+        self.rows.show(lines, view, self._wanted)
+        if self._follows and cursor is None:
+            self.rows.move_to(len(lines) - 1, -1)
+        else:
+            index = _place(lines, name)
+            self.rows.top = max(0, index - keeps_at)
+            self.rows.centre_on(index)
+        self._tell()
+        self._show_line()
+
+    def _name_to_keep(self) -> tuple[bool, int] | None:
+        """The line to stay on: that beside a gap, where the cursor stands on one that is being filled."""
+        lines, at = self.rows.lines, self.rows.cursor
+        if not 0 <= at < len(lines):
+            return None
+        if lines[at].kind in GAPS:
+            at = at + 1 if lines[at].kind == BEFORE else at - 1
+        return lines[at].name if 0 <= at < len(lines) else None
+
+    def _tell(self) -> None:
+        """Say in the frame what is shown of how much."""
+        view = self._view
+        size = "" if view is None or not view.total_bytes else f" of {fmt.size_decimal(view.total_bytes)}"
+        parts = [
+            "following" if self._follows else f"line {self.rows.cursor + 1}",
+            LEVELS[self._level][0],
+            SOURCES[self._source][0],
+            f"{self.rows.num_rows} {'line' if self.rows.num_rows == 1 else 'lines'}{size}",
+        ]
+        if self._wanted:
+            parts.insert(0, f"searching {self._wanted!r}" if self._is_searching else f"/{self._wanted}")
+        self.rows.set_subtitle(fmt.clean(" · ".join(parts)))
+        self.offer(self._wanted, self._is_searching, self.rows.num_rows > 0, self.search_line.is_open)
+
+    @on(Rows.Moved)
+    def _cursor_moved(self) -> None:
+        """Away from the last line it follows no longer; on a gap, what is missing is read."""
+        line = self.rows.selected
+        is_last = self.rows.cursor == self.rows.num_rows - 1
+        if line is not None and line.kind in GAPS:
+            self._follows = False
+            self._move_window(line.kind)
+        elif self._follows != is_last:
+            self._follows = is_last
+        self._tell()
+        self._show_line()
+
+    def _show_line(self) -> None:
+        self.line_panel.show(self.rows.selected)
+
+    # --- what may be asked --------------------------------------------------------------------------------------
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Hide what makes no sense now."""
+        if not self.is_mounted or not hasattr(self, "_view"):
+            return super().check_action(action, parameters)
+        is_typing = self.search_line.is_open
+        if action == "find":
+            return bool(self._wanted) and not is_typing
+        if action == "end_search":
+            return bool(self._wanted) and not is_typing
+        if action in ("copy", "copy_screen"):
+            return self.rows.num_rows > 0 and not is_typing
+        if action in ("toggle_follow", "next_level", "next_source", "search"):
+            return self._view is not None and not is_typing
+        return super().check_action(action, parameters)
+
+    def action_toggle_follow(self) -> None:
+        """Stay at the newest line, or where one is."""
+        self._follows = not self._follows
+        if self._follows and self._view is not None and self._view.bytes_after:
+            self._jump(None)
+        else:
+            self._show()
+
+    def action_next_level(self) -> None:
+        """The next level filter."""
+        self._level = (self._level + 1) % len(LEVELS)
+        self._show()
+
+    def action_next_source(self) -> None:
+        """The next source filter."""
+        self._source = (self._source + 1) % len(SOURCES)
+        self._show()
+
+    def action_copy(self) -> None:
+        """The selected line, to the terminal's clipboard."""
+        if (line := self.rows.selected) is not None:
+            self.app.copy_to_clipboard(plain(line))
+            self.notify("The line was given to the terminal's clipboard.", title="Copied")
+
+    def action_copy_screen(self) -> None:
+        """All lines on the screen, to the terminal's clipboard."""
+        lines = [plain(line) for line in self.rows.on_screen if line.kind not in GAPS]
+        self.app.copy_to_clipboard("\n".join(lines))
+        self.notify(f"{len(lines)} lines were given to the terminal's clipboard.", title="Copied")
+
+    # --- searching ----------------------------------------------------------------------------------------------
+
+    def action_search(self) -> None:
+        """Open the line to search with."""
+        self.search_line.open(self._wanted)
+        self._tell()
+
+    @on(Input.Submitted, "#search")
+    def _begin_search(self, event: Input.Submitted) -> None:
+        self.search_line.close()
+        self.rows.focus()
+        self._wanted = event.value.strip()
+        self._show()
+        if self._wanted:
+            self.action_find(-1, is_first=True)
+
+    @on(LineInput.Left, "#search")
+    def action_end_search(self) -> None:
+        """Stop marking and searching."""
+        self._cancelled.set()
+        self._wanted, self._is_searching = "", False
+        self.search_line.close()
+        self.rows.focus()
+        self._show()
+
+    def action_find(self, direction: int, is_first: bool = False) -> None:
+        """Go to the next place; beyond what is held, the rest of the output is searched.
+
+        The first search goes backwards from the newest line, that under the cursor among them.
+        """
+        lines, wanted = self.rows.lines, self._wanted.casefold()
+        at = self.rows.cursor if is_first else self.rows.cursor + direction
+        while 0 <= at < len(lines):
+            if wanted in lines[at].text.casefold():
+                self._follows = False
+                self.rows.centre_on(at)
+                return
+            if lines[at].kind in GAPS and (lines[at].kind == BEFORE) == (direction < 0):
+                break
+            at += direction
+        self._search_output(direction)
+
+    @work(exclusive=True, group="search", exit_on_error=False)
+    async def _search_output(self, direction: int) -> None:
+        """Search the output that is not held, from the edge of the window on."""
+        reader, view, run_id, wanted = self._reader, self._view, self._run_id, self._wanted
+        if reader is None or view is None or run_id is None:
+            return
+        is_backwards = direction < 0
+        self._cancelled.set()
+        cancelled = self._cancelled = threading.Event()
+        self._is_searching = True
+        self._tell()
+        edge = view.bytes_before if is_backwards else max(0, view.total_bytes - view.bytes_after - 1)
+        found = None
+        has_more = view.bytes_before if is_backwards else view.bytes_after
+        if has_more and SOURCES[self._source][0] in ("all sources", OUTPUT) and not self._level:
+            found = await in_thread(reader.find, wanted, edge, is_backwards, cancelled)
+        self._is_searching = False
+        if found is not None:
+            async with self._reading:
+                moved = await in_thread(reader.go_to, found)
+            self._follows = False
+            self.post_message(LogArrived(run_id, moved, (True, found)))
+        elif not cancelled.is_set():
+            self.post_message(LogSearchEnded(wanted))
+
+    @on(LogSearchEnded)
+    def _tell_end(self, message: LogSearchEnded) -> None:
+        self._tell()
+        text = f"No further {fmt.clean(message.text)!r} in this direction."
+        self.notify(text, severity="warning", markup=False)
+
+    @work(exclusive=True, group="window", exit_on_error=False)
+    async def _jump(self, offset: int | None) -> None:
+        """A new window, at the end where `offset` is None."""
+        reader, run_id = self._reader, self._run_id
+        if reader is not None and run_id is not None:
+            async with self._reading:
+                view = await in_thread(reader.go_to, offset)
+            self.post_message(LogArrived(run_id, view))
+
+    def panel_to_maximise(self) -> Panel | None:
+        """The selected line: the list has most of the screen already."""
+        return self.line_panel if self.focused is self.rows else super().panel_to_maximise()
+
+
+def _place(lines: list[LogLine], name: tuple[bool, int] | None) -> int:
+    """Where a line is, or would be: of output the last that begins at or before it."""
+    if name is None:
+        return len(lines) - 1
+    place = -1
+    for index, line in enumerate(lines):
+        if line.name == name:
+            return index
+        if line.kind not in GAPS and line.name[0] == name[0] and line.number <= name[1]:
+            place = index
+    return place if place >= 0 else 0

@@ -1,0 +1,402 @@
+"""The settings screen: settings.toml as a form, checked as one types, with what a change does before it is saved.
+
+The facts about the keys, the checks and the saving are the engine's; here they are laid out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import getters, on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+from textual.content import Content
+from textual.widgets import Input, Static
+
+from engine.errors import EngineError
+from tui import format as fmt
+from tui.bridge import in_thread
+from tui.messages import EffectArrived, FormArrived, SettingsSaved, ValueChecked
+from tui.screens.room import RoomScreen
+from tui.verbs import live_run
+from tui.widgets.line_input import LineInput
+from tui.widgets.panel import Panel
+from tui.widgets.rows import Rows
+from tui.widgets.settings_panels import KEY_WIDTH, EffectPanel, KeyPanel, SettingsRows, value_of
+
+if TYPE_CHECKING:
+    from engine.estimate import Estimate
+    from engine.settings_edit import KeyForm, SettingsForm
+
+_WORKING = "Working out what it does …"
+
+
+class SettingsScreen(RoomScreen):
+    """Holds the changes that are not saved, and asks the engine what to make of them."""
+
+    MODE = "settings"
+    CSS_PATH = "settings.tcss"
+    AUTO_FOCUS = "SettingsRows"
+    HELP_TEXT = """
+settings.toml as a form: what every key is for, what it takes, its default, and what a change does to
+memory, hours and money. Nothing is written before ctrl+s; comments and order of the file stay.
+A run that is going keeps the settings it began with: they are frozen in its folder.
+
+  enter    edit the selected key; enter again takes the value, escape leaves it as it was
+  space    the next value, where there are only a few
+  d        back to the default
+  u        undo the change of the selected key
+  /        show only keys that hold a word; escape shows all
+  ctrl+s   save
+  r        read the file again; changes that are not saved stay
+"""
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+s", "save", "Save", tooltip="Write the changes into settings.toml", id="settings.save"),
+        Binding("enter", "edit", "Edit", tooltip="Change the selected key", id="settings.edit"),
+        Binding("enter", "write", "Write settings.toml", id="settings.write"),
+        Binding("space", "next_value", "Next value", id="settings.next"),
+        Binding("d", "take_default", "Default", tooltip="Back to the default", id="settings.default"),
+        Binding("u", "undo", "Undo", tooltip="As the file has it", id="settings.undo"),
+        Binding("slash", "filter", "Filter", key_display="/", id="settings.filter"),
+        Binding("escape", "show_all", "All keys", id="settings.all"),
+        Binding("r", "read_form", "Read again", show=False, id="settings.read"),
+    ]
+    rows = getters.query_one("#keys", SettingsRows)
+    about = getters.query_one("#about", KeyPanel)
+    effect = getters.query_one("#effect", EffectPanel)
+    value_line = getters.query_one("#value", LineInput)
+    filter_line = getters.query_one("#filter", LineInput)
+
+    def compose_room(self) -> ComposeResult:
+        """The keys with the line that edits one, and beside or below them what they mean and do."""
+        yield Static("", id="nothing", markup=False)
+        yield LineInput("part of a key's name or reason", id="filter")
+        with Container(id="form"):
+            with Container(id="list"):
+                yield SettingsRows(id="keys")
+                yield LineInput(id="value")
+            with Container(id="facts"):
+                yield KeyPanel(id="about")
+                yield EffectPanel(id="effect")
+
+    def on_mount(self) -> None:
+        """Nothing was read yet."""
+        super().on_mount()
+        self._form: SettingsForm | None = None
+        self._changes: dict[str, str | None] = {}
+        self._state = 0
+        """Counts what the form has been, so that an answer about an older one is known as such."""
+        self._shown_state = -1
+        self._saves_when_shown = False
+        self._before: Estimate | None = None
+        self._after: Estimate | None = None
+        self._editing: KeyForm | None = None
+        self._problem = ""
+        self.watch(self.app, "runs", self._tell_frozen)
+
+    def on_screen_resume(self) -> None:
+        """The file may have been changed elsewhere."""
+        self.action_read_form()
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    @work(exclusive=True, group="form", exit_on_error=False)
+    async def action_read_form(self) -> None:
+        """Read the file."""
+        try:
+            self.post_message(FormArrived(await in_thread(self.room_app.bridge.settings_form)))
+        except (EngineError, OSError) as error:
+            title, remedy = getattr(error, "title", str(error)), getattr(error, "remedy", "")
+            self.post_message(FormArrived(None, title, remedy))
+
+    @on(FormArrived)
+    def _take_form(self, message: FormArrived) -> None:
+        old, form = self._form, message.form
+        if form is not None and old is not None and form == old and self._shown_state == self._state:
+            return
+        is_usable = form is not None and form.text is not None and bool(form.keys)
+        self.set_class(not is_usable, "-empty")
+        if not is_usable:
+            self._form = form
+            self.query_one("#nothing", Static).update(Content(_why_none(message)))
+            self.offer("none", form is not None and form.text is None)
+            return
+        assert form is not None
+        if old is not None and old.text != form.text:
+            self._tell_changed(old, form)
+        self._form = form
+        current = {key.dotted: key for key in form.keys}
+        self._changes = {
+            dotted: value
+            for dotted, value in self._changes.items()
+            if value_of(current[dotted], {dotted: value}) != current[dotted].value
+        }
+        self._before = None
+        self._has_changed()
+
+    def _tell_changed(self, old: SettingsForm, form: SettingsForm) -> None:
+        """Say what others have written into the file."""
+        were = {key.dotted: key.value for key in old.keys}
+        named = [key.dotted for key in form.keys if were and were.get(key.dotted) != key.value]
+        if named:
+            text = f"Changed on the disk: {', '.join(named[:6])}{' …' if len(named) > 6 else ''}"
+            self.notify(text, title="settings.toml", markup=False)
+
+    # --- showing ------------------------------------------------------------------------------------------------
+
+    def _has_changed(self) -> None:
+        """Show the form as it is now, and ask what it does."""
+        self._state += 1
+        self._problem = self._form.problem if self._form and not self._changes else ""
+        self._show()
+        self._work_out()
+
+    def _show(self) -> None:
+        if self._form is None:
+            return
+        self.rows.show(self._form, self._changes, self.filter_line.value if self.filter_line.is_open else "")
+        num = len(self._changes)
+        self.rows.set_subtitle(f"{num} not saved: ctrl+s" if num else "as on the disk")
+        self._show_key()
+
+    @on(Rows.Moved)
+    def _show_key(self) -> None:
+        key = self.rows.selected
+        self.about.show(key, self._changes, self._problem)
+        self.offer(
+            key and key.dotted, tuple(self._changes), self.filter_line.is_open, self.value_line.is_open
+        )
+
+    def _tell_frozen(self) -> None:
+        run = live_run(self.room_app.runs)
+        self.effect.set_subtitle(f"{fmt.clean(run.id)} keeps its own, frozen" if run else "")
+
+    @work(exclusive=True, group="effect", exit_on_error=False)
+    async def _work_out(self) -> None:
+        """Estimate what is on the disk, once, and what the changes make of it."""
+        bridge, form, changes, number = self.room_app.bridge, self._form, dict(self._changes), self._state
+        if form is None:
+            return
+        self.effect.show(self._before, None, _WORKING, is_bad=False)
+        before, problem = self._before, ""
+        try:
+            if before is None:
+                before = await in_thread(bridge.estimate_of, form, {})
+        except (EngineError, OSError) as error:
+            problem = str(error)
+        after = None
+        if changes:
+            problem = ""
+            try:
+                after = await in_thread(bridge.estimate_of, form, changes)
+            except (EngineError, OSError) as error:
+                problem = str(error)
+        self.post_message(EffectArrived(number, before, after, problem))
+
+    @on(EffectArrived)
+    def _show_effect(self, message: EffectArrived) -> None:
+        if message.number != self._state:
+            return
+        self._before, self._after, self._shown_state = message.before, message.after, message.number
+        self.effect.border_title = "What the changes do" if self._changes else "What a run of these takes"
+        before = message.before or message.after
+        self.effect.show(before, message.after, message.problem, is_bad=bool(message.problem))
+        if self._saves_when_shown:
+            self._saves_when_shown = False
+            self._save()
+
+    # --- changing -----------------------------------------------------------------------------------------------
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Hide what makes no sense now."""
+        if not self.is_mounted or not hasattr(self, "_form"):
+            return super().check_action(action, parameters)
+        is_usable = self._form is not None and self._form.text is not None and bool(self._form.keys)
+        is_typing = self.value_line.is_open or self.filter_line.has_focus
+        key = self.rows.selected if is_usable else None
+        if action == "write":
+            return self._form is not None and self._form.text is None
+        if action == "save":
+            return is_usable and (True if self._changes else None)
+        if action in ("edit", "filter"):
+            return is_usable and not is_typing
+        if action == "next_value":
+            return key is not None and bool(key.choices) and not is_typing
+        if action == "take_default":
+            return key is not None and value_of(key, self._changes) != key.default and not is_typing
+        if action == "undo":
+            return key is not None and key.dotted in self._changes and not is_typing
+        if action == "show_all":
+            return self.filter_line.is_open and not is_typing
+        return super().check_action(action, parameters)
+
+    def action_edit(self) -> None:
+        """Open the line on the selected row."""
+        if (key := self.rows.selected) is None:
+            return
+        self._editing = key
+        self.value_line.styles.offset = (2 + KEY_WIDTH, 1 + self.rows.cursor - self.rows.top)
+        self.value_line.styles.width = max(12, self.rows.size.width - KEY_WIDTH)
+        self.value_line.placeholder = key.expected
+        self.value_line.open(value_of(key, self._changes))
+        self._show_key()
+
+    @on(Input.Changed, "#value")
+    def _look_at_typed(self, event: Input.Changed) -> None:
+        if self._editing is not None and self.value_line.is_open:
+            self._check(self._editing, event.value, is_final=False)
+
+    @on(Input.Submitted, "#value")
+    def _take_typed(self, event: Input.Submitted) -> None:
+        if self._editing is not None:
+            self._check(self._editing, event.value, is_final=True)
+
+    @work(exclusive=True, group="check", exit_on_error=False)
+    async def _check(self, key: KeyForm, text: str, *, is_final: bool) -> None:
+        """Ask the engine about a value; an empty one is the default."""
+        assert self._form is not None
+        value = text.strip() or key.default or None
+        changes = {**self._changes, key.dotted: value}
+        problem = ""
+        try:
+            await in_thread(self.room_app.bridge.check_settings, self._form, changes)
+        except (EngineError, OSError) as error:
+            problem = str(error)
+        self.post_message(ValueChecked(key.dotted, value or "", problem, is_final))
+
+    @on(ValueChecked)
+    def _take_verdict(self, message: ValueChecked) -> None:
+        key = self._editing or self.rows.selected
+        if key is None or key.dotted != message.dotted:
+            return
+        self._problem = message.problem
+        if message.is_final and not message.problem:
+            self._stop_editing()
+            self._change(key, message.text or None)
+        else:
+            self.about.show(key, self._changes, message.problem)
+
+    def _change(self, key: KeyForm, value: str | None) -> None:
+        """Take a value that the engine lets stand; what the file has already is no change."""
+        if value is None and key.default:
+            value = key.default
+        if value is not None and value != key.value and f'"{value}"' == key.value:
+            value = key.value
+        if (value or "") == key.value:
+            self._changes.pop(key.dotted, None)
+        else:
+            self._changes[key.dotted] = value
+        self._has_changed()
+
+    @on(LineInput.Left, "#value")
+    def _leave_value(self) -> None:
+        self._problem = ""
+        self._stop_editing()
+        self._show_key()
+
+    def _stop_editing(self) -> None:
+        self._editing = None
+        self.value_line.close()
+        self.rows.focus()
+
+    def action_next_value(self) -> None:
+        """The next of the few values that the key takes."""
+        if (key := self.rows.selected) is not None and key.choices:
+            now = value_of(key, self._changes)
+            at = key.choices.index(now) + 1 if now in key.choices else 0
+            self._check(key, key.choices[at % len(key.choices)], is_final=True)
+
+    def action_take_default(self) -> None:
+        """Back to the default."""
+        if (key := self.rows.selected) is not None:
+            self._check(key, "", is_final=True)
+
+    def action_undo(self) -> None:
+        """As the file has it."""
+        if (key := self.rows.selected) is not None and key.dotted in self._changes:
+            del self._changes[key.dotted]
+            self._has_changed()
+
+    # --- the filter ---------------------------------------------------------------------------------------------
+
+    def action_filter(self) -> None:
+        """Open the line above the keys."""
+        self.filter_line.open(self.filter_line.value)
+
+    @on(Input.Changed, "#filter")
+    def _filter(self) -> None:
+        self._show()
+
+    @on(Input.Submitted, "#filter")
+    def _go_to_found(self) -> None:
+        self.rows.focus()
+        self._show_key()
+
+    @on(LineInput.Left, "#filter")
+    def action_show_all(self) -> None:
+        """Take the filter away."""
+        self.filter_line.close()
+        self.filter_line.value = ""
+        self.rows.focus()
+        self._show()
+
+    # --- saving -------------------------------------------------------------------------------------------------
+
+    async def action_write(self) -> None:
+        """Write the documented file, where there is none."""
+        try:
+            await in_thread(self.room_app.bridge.write_settings)
+        except (EngineError, OSError) as error:
+            self.notify(fmt.clean(str(error), keep_newlines=True), severity="error", markup=False)
+        self.action_read_form()
+
+    def action_save(self) -> None:
+        """Save, once it was shown what the changes do."""
+        if self.value_line.is_open:
+            self.notify("Take the value with enter, or leave it with escape, first.", markup=False)
+        elif self._shown_state == self._state:
+            self._save()
+        elif not self._saves_when_shown:
+            self._saves_when_shown = True
+            self.notify("Saved as soon as it stands there what the changes do.", markup=False)
+
+    @work(exclusive=True, group="save", exit_on_error=False)
+    async def _save(self) -> None:
+        """Write the changes."""
+        assert self._form is not None
+        try:
+            await in_thread(self.room_app.bridge.save_settings, self._form, dict(self._changes))
+        except (EngineError, OSError) as error:
+            title, remedy = getattr(error, "title", str(error)), getattr(error, "remedy", "")
+            self.post_message(SettingsSaved(title, remedy))
+        else:
+            self.post_message(SettingsSaved())
+
+    @on(SettingsSaved)
+    def _tell_saved(self, message: SettingsSaved) -> None:
+        if message.title:
+            text = fmt.clean(f"{message.title}\n{message.remedy}".strip(), keep_newlines=True)
+            self.notify(text, title="Not saved", severity="error", timeout=15, markup=False)
+            return
+        run = live_run(self.room_app.runs)
+        rest = f" Run {fmt.clean(run.id)} goes on with its own." if run else ""
+        num = len(self._changes)
+        text = f"{num} {'key' if num == 1 else 'keys'} written into settings.toml.{rest}"
+        self.notify(text, title="Saved", markup=False)
+        self._form, self._changes = None, {}
+        self.action_read_form()
+
+    def panel_to_maximise(self) -> Panel | None:
+        """What the changes do, unless another panel has the focus."""
+        return super().panel_to_maximise() or self.effect
+
+
+def _why_none(message: FormArrived) -> str:
+    """What stands in the place of the form where there is none."""
+    form = message.form
+    if form is None:
+        return fmt.clean(f"{message.title}\n{message.remedy}\nr reads it again.", keep_newlines=True)
+    if form.text is None:
+        return "There is no settings.toml here yet.\nEnter writes one, with every setting explained."
+    return fmt.clean(f"{form.problem}\nr reads it again.", keep_newlines=True)

@@ -1,0 +1,148 @@
+"""The lines of a run's log, and the selected one whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from engine.story import AFTER, BEFORE, OUTPUT, LogLine, LogView
+from tui import format as fmt
+from tui.widgets.lines import BAD, BLUE, DOUBTFUL, FAINT, MUTED, STRONG, TEXT, Line, wrap
+from tui.widgets.panel import Panel
+from tui.widgets.rows import Rows
+
+LEVELS = {"warning": ("!", DOUBTFUL), "error": ("✗", BAD)}
+FOUND = "log-rows--found"
+GAPS = (BEFORE, AFTER)
+_MOST_CHARACTERS = 20_000
+"""Of one line, shown at most."""
+_WIDE_ROW = 90
+_SOURCE_WIDTH = 11
+
+
+class LogRows(Rows):
+    """One line an event or a line of output; what is searched for is marked."""
+
+    HELP = (
+        "Events and the output of the run's processes, oldest first. ! is a warning, ✗ an error, | a line that a "
+        "process has printed, whose time is that of the next look at it. What is not read of a large log is a line "
+        "that tells how much: going there reads it."
+    )
+    COMPONENT_CLASSES = {FOUND}
+    GROUNDED = frozenset((FOUND,))
+    DEFAULT_CSS = """
+    LogRows > .log-rows--found { color: $background; background: $warning; }
+    """
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__("Log", id=id)
+        self._lines: list[LogLine] = []
+        self._view: LogView | None = None
+        self._found = ""
+
+    def show(self, lines: list[LogLine], view: LogView, found: str) -> None:
+        """Show other lines; `found` is what is searched for, marked where it stands. The cursor is not moved."""
+        self._lines, self._view, self._found = lines, view, found.casefold()
+        self.redraw()
+
+    @property
+    def lines(self) -> list[LogLine]:
+        """What is shown, oldest first."""
+        return self._lines
+
+    @property
+    def selected(self) -> LogLine | None:
+        """The line under the cursor."""
+        return self._lines[self.cursor] if 0 <= self.cursor < len(self._lines) else None
+
+    @property
+    def on_screen(self) -> list[LogLine]:
+        """The lines that can be seen."""
+        return self._lines[self.top : self.top + self.size.height]
+
+    @property
+    def num_rows(self) -> int:
+        """One a line."""
+        return len(self._lines)
+
+    def when_empty(self) -> list[Line]:
+        """A filter may leave nothing, and a run may have told nothing."""
+        has_more = self._view is not None and self._view.lines
+        return [[("The filter leaves nothing." if has_more else "Nothing was told yet.", MUTED)]]
+
+    def row(self, index: int, width: int) -> Line:
+        """Time, sign, source where there is room, text."""
+        line = self._lines[index]
+        if line.kind in GAPS:
+            return [(f"  ⋯ {self._gap(line)}", FAINT)]
+        sign, style = ("|", MUTED) if line.source == OUTPUT else LEVELS.get(line.level, ("·", TEXT))
+        at = "        " if line.at is None else fmt.clock_s(line.at)
+        row: Line = [(at, MUTED), (f" {sign} ", style)]
+        if width >= _WIDE_ROW:
+            row.append((fmt.clean(line.source)[: _SOURCE_WIDTH - 1].ljust(_SOURCE_WIDTH), FAINT))
+        return [*row, *self._marked(fmt.clean(line.text[: width * 4]), style)]
+
+    def _gap(self, line: LogLine) -> str:
+        assert self._view is not None
+        is_before = line.kind == BEFORE
+        num_bytes = self._view.bytes_before if is_before else self._view.bytes_after
+        return f"{fmt.size_decimal(num_bytes)} of output {'before' if is_before else 'after'} this"
+
+    def _marked(self, text: str, style: str) -> Line:
+        """The text with every place of what is searched for marked."""
+        folded = text.casefold()
+        if not self._found or self._found not in folded or len(folded) != len(text):
+            return [(text, style)]
+        pieces: Line = []
+        start = 0
+        while (at := folded.find(self._found, start)) >= 0:
+            end = at + len(self._found)
+            pieces += [(text[start:at], style), (text[at:end], FOUND)]
+            start = end
+        return [*pieces, (text[start:], style)]
+
+
+class LinePanel(Panel):
+    """The selected line, whole."""
+
+    HELP = "The selected line whole, with its time, its source and its kind. y copies it."
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__("Line", id=id)
+        self._line: LogLine | None = None
+
+    def show(self, line: LogLine | None) -> None:
+        """Show another line."""
+        if line != self._line:
+            self._line = line
+            self.redraw()
+
+    def draw(self, width: int, height: int) -> list[Line]:
+        """Where it comes from, then its text, wrapped."""
+        line = self._line
+        if line is None or line.kind in GAPS:
+            return []
+        at = "time unknown" if line.at is None else fmt.date(line.at) + time_of(line)
+        kind = f"  {fmt.clean(line.kind)}" if line.kind else ""
+        level = f"  {fmt.clean(line.level)}" if line.level else ""
+        head: Line = [(at, MUTED), (f"  {fmt.clean(line.source)}", BLUE), (f"{level}{kind}", STRONG)]
+        text = fmt.clean(line.text[:_MOST_CHARACTERS], keep_newlines=True)
+        rows = wrap(text, width)
+        if len(rows) > height - 1:
+            rows = [*rows[: max(0, height - 2)], "… z shows all of it"]
+        return [head, *([(row, TEXT)] for row in rows)]
+
+
+def time_of(line: LogLine) -> str:
+    """The seconds of a line's time."""
+    return "" if line.at is None else fmt.clock_s(line.at)[-3:]
+
+
+def plain(line: LogLine) -> str:
+    """A line as it is copied."""
+    at = "" if line.at is None else f"{fmt.date(line.at)}{time_of(line)} "
+    return f"{at}{fmt.clean(line.source)} {fmt.clean(line.level)}".rstrip() + f" {fmt.clean(line.text)}"
+
+
+def chosen(lines: tuple[LogLine, ...], *wanted: Callable[[LogLine], bool]) -> list[LogLine]:
+    """The lines that every filter lets through."""
+    return [line for line in lines if all(lets_through(line) for lets_through in wanted)]

@@ -1,0 +1,120 @@
+"""The texts of a model: the steps that it spoke at, one text large, and the one that was asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.binding import Binding, BindingType
+
+from tui import format as fmt
+from tui.widgets.lines import BLUE, FAINT, MUTED, ORANGE, TEXT, Line, wrap
+from tui.widgets.panel import Panel
+from tui.widgets.rows import Rows
+
+if TYPE_CHECKING:
+    from engine.story import SampleAt
+
+_MOST_CHARACTERS = 100_000
+"""Of one text from outside."""
+_WIDE_ROW = 60
+
+
+class StepRows(Rows):
+    """The steps at which the model spoke, and how well it did then."""
+
+    HELP = (
+        "The steps with a sample. ◀ stands at the left, ▶ at the right; l puts the selected one at the left."
+    )
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__("Steps", id=id)
+        self._samples: tuple[SampleAt, ...] = ()
+        self._left: int | None = None
+
+    def show(self, samples: tuple[SampleAt, ...], left: int | None) -> None:
+        """Show other samples, newest first; `left` is the step at the left. The cursor stays on its step."""
+        was, stood_first = self.selected, self.cursor == 0
+        self._samples, self._left = tuple(reversed(samples)), left
+        steps = [sample.step for sample in self._samples]
+        self.move_to(0 if was is None or stood_first or was.step not in steps else steps.index(was.step))
+
+    @property
+    def selected(self) -> SampleAt | None:
+        """The sample under the cursor."""
+        return self._samples[self.cursor] if self.cursor < len(self._samples) else None
+
+    @property
+    def num_rows(self) -> int:
+        """One a sample."""
+        return len(self._samples)
+
+    def when_empty(self) -> list[Line]:
+        """Before the first sample."""
+        return [[("No sample yet: the first comes with the training.", MUTED)]]
+
+    def row(self, index: int, width: int) -> Line:
+        """Step, losses, and which side it stands at."""
+        sample = self._samples[index]
+        left = "◀" if sample.step == self._left else " "
+        right = "▶" if index == self.cursor else " "
+        line: Line = [
+            (f"{left}{right} ", ORANGE),
+            (f"{sample.step:>8}", TEXT),
+            (f"  loss {fmt.number(sample.loss, 3):>6}", BLUE),
+            (f"  val {fmt.number(sample.val_loss, 3):>6}", ORANGE),
+        ]
+        if width >= _WIDE_ROW:
+            line += [(f"  {fmt.count(sample.tokens):>7} tokens", MUTED), (f"  {fmt.date(sample.at)}", FAINT)]
+        return line
+
+
+class WordsPanel(Panel):
+    """One text with its prompt in grey; longer ones are scrolled."""
+
+    HELP = "How the model goes on from the prompt (in grey). The arrows scroll it; z shows it large."
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("down,j", "scroll_rows(1)", "Down", show=False, id="words.down"),
+        Binding("up,k", "scroll_rows(-1)", "Up", show=False, id="words.up"),
+        Binding("pagedown", "scroll_rows(10)", "Page down", show=False, id="words.page-down"),
+        Binding("pageup", "scroll_rows(-10)", "Page up", show=False, id="words.page-up"),
+    ]
+
+    def __init__(self, title: str, *, id: str | None = None) -> None:
+        super().__init__(title, id=id)
+        self._prompt, self._text, self._note = "", "", ""
+        self._top = 0
+        self._follows = False
+
+    def show(self, title: str, prompt: str, text: str, *, note: str = "", follows: bool = False) -> None:
+        """Show another text, raw as it came; `note` is ours and stands below. One that grows is followed."""
+        if title != self.border_title:
+            self._top = 0
+        self.border_title = title
+        self._prompt = fmt.clean(prompt[:_MOST_CHARACTERS], keep_newlines=True)
+        self._text = fmt.clean(text[:_MOST_CHARACTERS], keep_newlines=True)
+        self._note, self._follows = note, follows
+        self.redraw()
+
+    def action_scroll_rows(self, rows: int) -> None:
+        """Scroll by rows."""
+        self._top += rows
+        self.redraw()
+
+    def draw(self, width: int, height: int) -> list[Line]:
+        """The rows from the topmost on; the lower frame says how many there are."""
+        rows = wrap((self._prompt + self._text).rstrip(), width) if self._prompt or self._text else []
+        lines: list[Line] = []
+        grey_left = len(self._prompt)
+        for row in rows:
+            if grey_left > 0:
+                lines.append([(row[:grey_left], MUTED), (row[grey_left:], TEXT)])
+            else:
+                lines.append([(row, TEXT)])
+            # A row swallows at most the one blank or newline that it was broken at.
+            grey_left -= len(row) + 1
+        lines += [[(row, FAINT)] for row in (wrap(self._note, width) if self._note else [])]
+        most = max(0, len(lines) - height)
+        self._top = most if self._follows else max(0, min(self._top, most))
+        last = min(len(lines), self._top + height)
+        self.set_subtitle(f"row {last} of {len(lines)}" if most else "")
+        return lines[self._top : last]
