@@ -10,10 +10,23 @@ import asyncio
 import html
 import re
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
-from tests.tui.recorded import RecordedBridge, checks, entry, estimated, in_state
+from msgspec.structs import replace
+
+from tests.tui.recorded import (
+    RecordedBridge,
+    checks,
+    closings,
+    digest,
+    entry,
+    estimated,
+    in_state,
+    program,
+    unticked,
+)
 from tui.app import LlmTui
 from tui.bridge import Bridge
 
@@ -58,18 +71,15 @@ def stories() -> dict[str, tuple[Any, tuple[str, ...]]]:
     found: dict[str, tuple[Any, tuple[str, ...]]] = {
         f"run-{state}": (RecordedBridge(in_state(state)), ("2",)) for state in RUN_STATES
     }
-    clear = RecordedBridge()
-    clear.verdicts = checks(blocking=False)
+    away = RecordedBridge(in_state("gpu"))
+    away.digest = digest()
     moving = RecordedBridge(in_state("gpu"))
     moving.plan = estimated(move=True)
     many = RecordedBridge(in_state("running"), entries=ENTRIES)
     for index, state in enumerate(("finished", "failed", "stopped")):
         shot = in_state(state)
         many.shots[f"112{index}-080000-tiny-0{index}ff"] = shot
-    found |= {
-        "preflight-locked": (RecordedBridge(), ("1",)),
-        "preflight-clear": (clear, ("1",)),
-        "preflight-waive": (RecordedBridge(), ("1", "w", "t", "e", "s", "t")),
+    found |= preflight_stories() | {
         "run-empty": (RecordedBridge(), ("2",)),
         "run-help": (RecordedBridge(in_state("running")), ("2", "question_mark")),
         "run-stop": (RecordedBridge(in_state("running")), ("2", "x")),
@@ -80,8 +90,66 @@ def stories() -> dict[str, tuple[Any, tuple[str, ...]]]:
         "runs": (many, ("4",)),
         "plan": (RecordedBridge(), ("5",)),
         "plan-move": (moving, ("5",)),
+        "run-away": (away, ()),
+        "settings": (RecordedBridge(in_state("running")), ("6",)),
+        "settings-changed": (
+            RecordedBridge(),
+            ("6", "space", "space", *"/tokens", "enter", "j", "j", *("enter", "ctrl+u"), *"5000000", "enter"),
+        ),
+        "settings-refused": (RecordedBridge(), ("6", "j", "enter", *"12x")),
+        "samples": (RecordedBridge(in_state("running")), ("7",)),
+        "samples-ask": (RecordedBridge(in_state("running")), ("7", "p")),
+        "samples-own": (RecordedBridge(in_state("running")), ("7", "p", *"for x", "enter")),
+        "samples-empty": (RecordedBridge(), ("7",)),
+        "log": (RecordedBridge(in_state("running")), ("8",)),
+        "log-search": (RecordedBridge(in_state("running")), ("8", "slash", *"step 12", "enter")),
+        "log-warnings": (RecordedBridge(in_state("failed")), ("8", "l")),
+        "log-empty": (RecordedBridge(), ("8",)),
+        "settings-help": (RecordedBridge(), ("6", "question_mark")),
     }
     return found
+
+
+def preflight_stories() -> dict[str, tuple[Any, tuple[str, ...]]]:
+    """The checks before a run in every state, and the dialogs that mend them."""
+    clear, checking, own = RecordedBridge(), RecordedBridge(), RecordedBridge()
+    clear.verdicts = checks(blocking=False)
+    checking.slow = {"device": 3.0}
+    checking.known = tuple(replace(check, at=time.time() - 11_000) for check in checks(blocking=False))
+    own.verdicts = unticked()
+    killed = RecordedBridge()
+    blender, firefox, content = (killed.open.processes[index] for index in (0, 2, 4))
+    told = closings((blender, "still-there"), (firefox, "closed"), (content, "gone"))
+    killed.closing_reports = [replace(told, came_back=(program(5120, "firefox", age_s=1.0),))]
+    closing = RecordedBridge()
+    closing.close_s = 3.0
+    closing.closing_reports = [told]
+    empty = RecordedBridge()
+    empty.open = replace(empty.open, processes=())
+    quiet = RecordedBridge()
+    quiet.open = replace(
+        quiet.open,
+        processes=tuple(replace(process, gpu_bytes=None) for process in quiet.open.processes),
+        note="The driver does not tell how much GPU memory each program holds, as under WSL2: the order is by RAM.",
+    )
+    return {
+        "preflight-locked": (RecordedBridge(), ("1",)),
+        "preflight-clear": (clear, ("1",)),
+        "preflight-checking": (checking, ("1", "1", "1", "1", "1", "1", "1", "1", "1")),
+        "preflight-figures": (clear, ("1", "j", "j", "j", "j")),
+        "preflight-large": (RecordedBridge(), ("1", "enter")),
+        "preflight-lock-told": (RecordedBridge(), ("1", "s")),
+        "preflight-waive": (RecordedBridge(), ("1", "w", *"test")),
+        "preflight-tick": (own, ("1", "space")),
+        "preflight-help": (clear, ("1", "question_mark")),
+        "close-list": (RecordedBridge(), ("1", "x", "a")),
+        "close-not-told": (quiet, ("1", "x", "j")),
+        "close-none": (empty, ("1", "x")),
+        "close-question": (RecordedBridge(), ("1", "x", "a", "enter")),
+        "close-waiting": (closing, ("1", "x", "a", "enter", "y")),
+        "close-kill": (killed, ("1", "x", "a", "enter", "y")),
+        "close-told": (killed, ("1", "x", "a", "enter", "y", "n")),
+    }
 
 
 REAL_S = 8.0

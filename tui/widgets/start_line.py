@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from engine.records import Check
@@ -10,6 +11,59 @@ from tui import format as fmt
 from tui.widgets.lines import BAD, BLUE, DOUBTFUL, GOOD, MUTED, TEXT, Line, Lines, wrap
 
 StartState = Literal["idle", "checking", "checked", "starting"]
+FRESH_S = 60.0
+"""A verdict that is older does not open the start: it is made anew."""
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """How far a start is."""
+
+    state: StartState = "idle"
+    checks: tuple[Check, ...] = ()
+    """The verdicts that count, in the order of the list."""
+    pending: tuple[str, ...] = ()
+    """Ids of the steps that have none yet."""
+    trouble: str = ""
+    """Why checks or start did not work; empty where they did."""
+    live_run: str = ""
+    """The id of a run that is going; empty where there is none."""
+    starts_then: bool = False
+    """Whether the start follows the checks by itself."""
+    is_cancelled: bool = False
+
+    @property
+    def blocking(self) -> tuple[str, ...]:
+        """Ids of the checks that block."""
+        return tuple(check.id for check in self.checks if check.blocking)
+
+    @property
+    def is_unlocked(self) -> bool:
+        """Whether a start may be asked for now."""
+        return self.state == "checked" and not self.blocking and not self.pending
+
+    @property
+    def lock(self) -> str:
+        """What still locks the start, in one sentence; empty where nothing does."""
+        if self.is_unlocked or self.state == "starting":
+            return ""
+        parts = []
+        if self.blocking:
+            parts.append(f"{_checks(self.blocking, 'block')}: {_names(self.blocking)}.")
+        if self.state == "checking":
+            parts.append(f"{_checks(self.pending, 'are', 'is')} not through: {_names(self.pending)}.")
+        elif self.pending:
+            parts.append(f"{_checks(self.pending, 'have', 'has')} no verdict: r makes them.")
+        return " ".join(parts) or "Not checked yet: r makes the checks."
+
+
+def _checks(ids: Sequence[str], many: str, one: str = "") -> str:
+    return f"{len(ids)} checks {many}" if len(ids) != 1 else f"1 check {one or many + 's'}"
+
+
+def _names(ids: Sequence[str]) -> str:
+    shown = ", ".join(fmt.clean(check_id) for check_id in ids[:8])
+    return f"{shown}, …" if len(ids) > 8 else shown
 
 
 class StartLine(Lines):
@@ -21,56 +75,53 @@ class StartLine(Lines):
 
     def __init__(self) -> None:
         super().__init__()
-        self._lines: list[Line] = []
-        self._state: StartState = "idle"
-        self._checks: tuple[Check, ...] = ()
-        self._trouble = ""
-        self._live_run = ""
+        self._readiness = Readiness()
 
-    def show(self, state: StartState, checks: Sequence[Check], trouble: str, live_run: str) -> None:
-        """Show another standing; `trouble` is why checks or start did not work, `live_run` a run that is going."""
-        self._state, self._checks, self._trouble, self._live_run = state, tuple(checks), trouble, live_run
+    def show(self, readiness: Readiness) -> None:
+        """Show another standing."""
+        self._readiness = readiness
         self.redraw()
 
     def draw(self, width: int, height: int) -> list[Line]:
         """The word first, the rest wrapped behind it."""
-        word, style, text = self._standing()
+        word, style, text = _standing(self._readiness)
         rows = wrap(text, max(1, width - len(word) - 2))
         if len(rows) > height:
             rows = [*rows[: height - 1], rows[height - 1][: width - len(word) - 3] + "…"]
         pad = " " * (len(word) + 2)
         return [[(word + "  " if index == 0 else pad, style), (row, TEXT)] for index, row in enumerate(rows)]
 
-    def _standing(self) -> tuple[str, str, str]:
-        blocking = [check for check in self._checks if check.blocking]
-        if self._state == "starting":
-            return "… STARTING", BLUE, "The supervisor makes the checks once more; this takes up to a minute."
-        if self._state == "checking":
-            return (
-                "… CHECKING",
-                BLUE,
-                f"{len(self._checks)} verdicts so far. The start is locked until all are in.",
-            )
-        if self._trouble:
-            return "✗ LOCKED", BAD, f"{self._trouble} r checks again."
-        if self._state == "idle":
-            if self._live_run:
-                text = f"Run {self._live_run} is going; 2 shows it. r makes the checks all the same."
-                return "· NOT CHECKED", MUTED, text
-            return "· NOT CHECKED", MUTED, "r makes the checks."
-        if blocking:
-            names = ", ".join(fmt.clean(check.id) for check in blocking)
-            verb = "blocks" if len(blocking) == 1 else "block"
-            return "✗ LOCKED", BAD, f"{names} {verb} the start. Mend and press r, or select and waive with w."
-        waived = [fmt.clean(check.id) for check in self._checks if check.status == "waived"]
-        warned = [fmt.clean(check.id) for check in self._checks if check.status == "warn"]
-        notes = [
-            f"waived: {', '.join(waived)}" if waived else "",
-            f"warned: {', '.join(warned)}" if warned else "",
-        ]
-        told = "; ".join(note for note in notes if note)
-        return (
-            "✓ UNLOCKED",
-            DOUBTFUL if waived else GOOD,
-            "Press s to start." + (f" ({told})" if told else ""),
-        )
+
+def _standing(now: Readiness) -> tuple[str, str, str]:
+    if now.state == "starting":
+        return "… STARTING", BLUE, "The supervisor makes the checks once more; this may take a minute."
+    if now.state == "checking":
+        then = "It starts by itself once all are clear; c cancels." if now.starts_then else "c cancels."
+        return "… CHECKING", BLUE, f"{now.trouble} {now.lock} {then}".strip()
+    if now.trouble:
+        again = "" if now.is_unlocked else " r checks again."
+        return ("! NOT STARTED" if now.is_unlocked else "✗ LOCKED"), BAD, now.trouble + again
+    if now.is_cancelled:
+        return "· CANCELLED", MUTED, f"{now.lock} r checks again."
+    if now.state == "idle" and now.live_run:
+        text = f"Run {now.live_run} is going; 2 shows it. r makes the checks all the same."
+        return "· NOT CHECKED", MUTED, text
+    if now.state == "idle":
+        return "· NOT CHECKED", MUTED, "r makes the checks."
+    if now.lock:
+        is_by_hand = all(check.remedy_action == "tick" for check in now.checks if check.blocking)
+        how = "space ticks it, once it is so." if is_by_hand else "Mend, then r; or waive with w."
+        return "✗ LOCKED", BAD, f"{now.lock} {how}"
+    return _unlocked(now.checks)
+
+
+def _unlocked(checks: Sequence[Check]) -> tuple[str, str, str]:
+    waived = [fmt.clean(check.id) for check in checks if check.status == "waived"]
+    warned = [fmt.clean(check.id) for check in checks if check.status == "warn"]
+    notes = [
+        f"waived: {', '.join(waived)}" if waived else "",
+        f"warned: {', '.join(warned)}" if warned else "",
+    ]
+    told = "; ".join(note for note in notes if note)
+    text = "Press s to start." + (f" ({told})" if told else "")
+    return "✓ UNLOCKED", DOUBTFUL if waived else GOOD, text

@@ -1,0 +1,475 @@
+"""The preflight screen by keys, with verdicts that are handed to it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from engine.errors import BlockedError, RunFailedError
+from engine.records import Figure
+from tests.tui.recorded import RecordedBridge, checks, closings, in_state, program, unticked
+from tests.tui.test_format import HOSTILE
+from tests.tui.test_screens import opened, text, until
+from tui.dialogs.close_apps import CloseAppsDialog
+from tui.dialogs.close_questions import CloseQuestion, KillQuestion
+from tui.dialogs.tick import TickDialog
+from tui.dialogs.waive import WaiveDialog
+from tui.screens.preflight import PreflightScreen
+from tui.widgets.check_detail import figure_rows
+from tui.widgets.lines import length
+
+SIZES = ((80, 24), (120, 34), (200, 50))
+
+
+def clear() -> RecordedBridge:
+    bridge = RecordedBridge()
+    bridge.verdicts = checks(blocking=False)
+    return bridge
+
+
+async def settled(app: Any, pilot: Any, word: str = "LOCKED") -> None:
+    await until(pilot, lambda: word in text(app), 20)
+    await pilot.pause(0.05)
+
+
+def row(app: Any, title: str) -> str:
+    """The line of a step."""
+    lines = (line.lstrip(" ▸") for line in text(app).splitlines())
+    return next(line for line in lines if line.startswith(title) and "··" in line)
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_every_step_has_a_line_that_ends_in_its_state(size: tuple[int, int]) -> None:
+    async with opened(RecordedBridge(), size) as (app, pilot):
+        await settled(app, pilot)
+        for check in checks():
+            shown = row(app, check.title[:18])
+            assert {"pass": "✓", "fail": "✗", "warn": "!"}.get(check.status, "–") in shown
+        places = [text(app).index(row(app, check.title[:18])) for check in checks()]
+        assert places == sorted(places)
+        assert "2 checks block: close-apps, power." in text(app)
+        # The cursor went to the first that blocks; its evidence, remedy and keys are beside it.
+        assert "▸ Close applications" in text(app)
+        for words in ("blocks the start", "180 MiB", "What to do", "choose what to close", "with a reason"):
+            assert words in " ".join(text(app).split()), words
+
+
+async def test_more_steps_than_rows_are_reached_by_the_cursor() -> None:
+    bridge = clear()
+    bridge.verdicts += [
+        replace(bridge.verdicts[-1], id=f"manual-{n}", title=f"own step {n}") for n in range(2, 16)
+    ]
+    async with opened(bridge) as (app, pilot):
+        await settled(app, pilot, "UNLOCKED")
+        assert "own step 15" not in text(app) and "▼" in text(app)
+        await pilot.press("G")
+        await pilot.pause(0.05)
+        assert "▸ own step 15" in text(app) and "Settings ··" not in text(app) and "▲" in text(app)
+        await pilot.press("g")
+        await pilot.pause(0.05)
+        assert "▸ Settings" in text(app)
+        await pilot.press("j", "down", "k")
+        await pilot.pause(0.05)
+        assert "▸ Corpus" in text(app)
+
+
+async def test_what_is_known_stands_there_in_its_age_until_there_is_news() -> None:
+    bridge = RecordedBridge()
+    bridge.known = tuple(replace(check, at=time.time() - 3 * 3600) for check in checks(blocking=False))
+    bridge.slow = {"device": 0.6, "memory": 60.0}
+    async with opened(bridge) as (app, pilot):
+        await until(pilot, lambda: "3 h ✓ pass" in row(app, "Power supply"))
+        assert "3 h" not in row(app, "Settings"), "its verdict is new"
+        assert "CHECKING" in text(app) and "s Lock?" in text(app)
+        await pilot.press("s")
+        await pilot.pause(0.1)
+        assert bridge.started == [], "what was known does not open the start"
+        await until(pilot, lambda: "1 s … running" in row(app, "Memory"))
+        assert "· waiting" in row(app, "Rehearsal") and "✗ FAIL" in row(app, "Close applications")
+        await pilot.press("g", *"jjjjj")
+        await pilot.pause(0.05)
+        shown = " ".join(text(app).split())
+        assert "running for" in shown and "this no longer" in shown, "what it was is in the detail"
+
+
+async def test_checks_can_be_cancelled_and_made_again_and_hold_no_key() -> None:
+    ended = asyncio.Event()
+    bridge = RecordedBridge()
+    bridge.slow = {"device": 60.0}
+    recorded = bridge.checks
+
+    async def watched(waivers: Any, ticks: Any = ()):
+        try:
+            async for check in recorded(waivers, ticks):
+                yield check
+        finally:
+            ended.set()
+
+    bridge.checks = watched  # type: ignore[method-assign]
+    async with opened(bridge) as (app, pilot):
+        await until(pilot, lambda: "c cancels" in text(app))
+        await pilot.press("4")
+        await until(pilot, lambda: app.current_mode == "runs")
+        await pilot.press("1")
+        await until(pilot, lambda: app.current_mode == "preflight")
+        await pilot.press("c")
+        await until(pilot, lambda: "CANCELLED" in text(app) and ended.is_set())
+        assert "14 checks have no verdict" in text(app) and "✓ pass" in row(app, "Corpus")
+        assert "· unknown" in row(app, "Memory")
+        await pilot.press("s")
+        await pilot.pause(0.05)
+        assert bridge.started == []
+        ended.clear()
+        await pilot.press("r")
+        await until(pilot, lambda: "c cancels" in text(app))
+        await pilot.press("escape")
+        await until(pilot, lambda: "CANCELLED" in text(app) and ended.is_set())
+        bridge.slow = {}
+        await pilot.press("r")
+        await settled(app, pilot)
+
+
+async def test_s_says_what_locks_it_and_goes_there() -> None:
+    async with opened(RecordedBridge()) as (app, pilot):
+        await settled(app, pilot)
+        await pilot.press("g", "s")
+        await until(
+            pilot, lambda: "Locked" in text(app) and "2 checks block: close-apps, power." in text(app)
+        )
+        assert "▸ Close applications" in text(app) and "s Lock?" in text(app)
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_enter_gives_the_detail_the_room_and_takes_it_back(size: tuple[int, int]) -> None:
+    bridge = RecordedBridge()
+    long = " ".join(f"word{n}" for n in range(900))
+    bridge.verdicts[3] = replace(bridge.verdicts[3], evidence=f"It begins. {long} It ends.")
+    async with opened(bridge, size) as (app, pilot):
+        await settled(app, pilot)
+        assert "It ends." not in text(app) and "PgDn" in text(app)
+        await pilot.press("enter")
+        await pilot.pause(0.1)
+        assert "Enter: back" in text(app) and ("Corpus ··" in text(app)) == (size[0] > 100)
+        for _ in range(40):
+            await pilot.press("pagedown")
+        await pilot.pause(0.05)
+        shown = " ".join(text(app).replace("│", " ").split())
+        assert "It ends. What to do" in shown and "choose what to close" in shown
+        await pilot.press("j")
+        await pilot.pause(0.05)
+        assert "1.27 GiB free" in text(app), "the next step, still at large"
+        await pilot.press("escape")
+        await pilot.pause(0.1)
+        assert "Corpus ··" in text(app) and "Enter: back" not in text(app)
+        await pilot.press("j")
+        await pilot.pause(0.05)
+        assert "▸ Memory" in text(app)
+
+
+async def test_numbers_before_and_after_stand_in_rows() -> None:
+    async with opened(clear()) as (app, pilot):
+        await settled(app, pilot, "UNLOCKED")
+        await pilot.press("j", "j", "j", "j")
+        await pilot.pause(0.05)
+        lines = [line.split("│")[1].rstrip() for line in text(app).splitlines() if "│" in line]
+        at = next(i for i, line in enumerate(lines) if "before" in line)
+        assert lines[at].split() == ["before", "now", "limit"]
+        assert lines[at + 1].split() == ["VRAM", "free", "1.27", "GiB", "3.12", "GiB", "3.02", "GiB"]
+        assert len(lines[at]) == len(lines[at + 1]), "right-aligned under their headings"
+
+
+@pytest.mark.parametrize("width", (12, 20, 30, 36, 60, 150))
+def test_figures_fit_and_do_not_invent(width: int) -> None:
+    figures = (
+        Figure(label="validation of a batch", unit="s", now=None),
+        Figure(label="GPU", unit="celsius", now=52.0, needed=75.0),
+        Figure(label="\x1b[2J", unit="count", now=3.0, before=0.0),
+    )
+    lines = figure_rows(figures, width)
+    shown = "\n".join("".join(part for part, _ in line) for line in lines)
+    if width >= 30:
+        assert all(length(line) <= width for line in lines)
+    assert "—" in shown and shown.count("52 °C") == 1 and "\x1b" not in shown
+    assert shown.count("0") == 1, "only what was counted as none"
+
+
+async def test_a_waiver_can_be_taken_back_and_what_cannot_be_waived_has_no_key() -> None:
+    bridge = RecordedBridge()
+    bridge.verdicts[7] = replace(bridge.verdicts[7], is_waivable=False)
+    async with opened(bridge) as (app, pilot):
+        await settled(app, pilot)
+        await pilot.press("w")
+        assert isinstance(app.screen, WaiveDialog)
+        await pilot.press(*"test", "enter")
+        await until(pilot, lambda: "~ waived" in row(app, "Close applications"))
+        assert "1 check blocks: power." in text(app) and "Waived: test" in text(app)
+        await pilot.press("w")
+        await until(pilot, lambda: "✗ FAIL" in row(app, "Close applications"))
+        await pilot.press("j", "j", "j", "j")
+        await pilot.pause(0.05)
+        assert "▸ Power supply" in text(app) and "w Waive" not in text(app)
+        await pilot.press("w")
+        await pilot.pause(0.05)
+        assert isinstance(app.screen, PreflightScreen)
+
+
+async def test_own_steps_are_ticked_for_one_start_and_the_rehearsal_follows() -> None:
+    bridge = RecordedBridge()
+    bridge.verdicts = unticked()
+    rehearsal = bridge.verdicts[13]
+    bridge.verdicts[13] = replace(rehearsal, status="skipped", evidence="Made once nothing else blocks.")
+    given: list[Any] = []
+    recorded = bridge.checks
+
+    async def watched(waivers: Any, ticks: Any = ()):
+        given.append(ticks)
+        if ticks:
+            bridge.verdicts[13] = rehearsal
+        async for check in recorded(waivers, ticks):
+            yield check
+
+    bridge.checks = watched  # type: ignore[method-assign]
+    async with opened(bridge) as (app, pilot):
+        await settled(app, pilot)
+        assert "1 check blocks: manual-1. space ticks it" in text(app) and "space Tick" in text(app)
+        await pilot.press("space")
+        assert isinstance(app.screen, TickDialog) and "fan free" in text(app)
+        await pilot.press("escape", "space", "enter")
+        await until(pilot, lambda: "UNLOCKED" in text(app) and len(given) == 2)
+        assert given[-1] == ("manual-1",) and "✓ pass" in row(app, "Rehearsal")
+        await pilot.press("space")
+        await until(pilot, lambda: "1 check blocks: manual-1." in text(app))
+        await pilot.press("space", "enter")
+        await until(pilot, lambda: "UNLOCKED" in text(app))
+        await pilot.press("s")
+        await until(pilot, lambda: app.current_mode == "run")
+        assert bridge.started == [{"manual-1": "ticked"}]
+        await pilot.press("1")
+        await until(pilot, lambda: app.current_mode == "preflight")
+        assert app.screen._board.ticks == set(), "a tick counts for one start"
+
+
+async def test_a_applies_the_remedy_and_a_refusal_is_told() -> None:
+    bridge = RecordedBridge()
+    bridge.verdicts[9] = replace(
+        bridge.verdicts[9], status="fail", blocking=True, remedy_action="enable-linger"
+    )
+    async with opened(bridge, (120, 34)) as (app, pilot):
+        await settled(app, pilot)
+        assert "a Apply" not in text(app)
+        await pilot.press("g", *"jjjjjjjjj")
+        await pilot.pause(0.05)
+        assert "let runs outlive the logout" in text(app) and "a Apply" in text(app)
+        bridge.failure = RunFailedError("loginctl: [red]Access denied[/red]", "Ask an administrator.")
+        await pilot.press("a")
+        await until(pilot, lambda: "[red]Access denied[/red]" in text(app))
+        bridge.failure = None
+        bridge.verdicts[9] = checks()[9]
+        await pilot.press("a")
+        await until(pilot, lambda: bridge.applied == ["enable-linger"])
+        await until(pilot, lambda: "✓ pass" in row(app, "Survives logout"))
+
+
+async def test_old_verdicts_are_made_anew_before_the_start() -> None:
+    bridge = clear()
+    async with opened(bridge) as (app, pilot):
+        await settled(app, pilot, "UNLOCKED")
+        board = app.screen._board
+        board.verdicts = {key: replace(check, at=time.time() - 61) for key, check in board.verdicts.items()}
+        bridge.verdicts = checks()
+        await pilot.press("s")
+        await until(pilot, lambda: "Not started. close-apps was pass, is FAIL." in text(app))
+        assert bridge.started == [] and "▸ Close applications" in text(app)
+        bridge.verdicts = checks(blocking=False)
+        await pilot.press("r")
+        await settled(app, pilot, "UNLOCKED")
+        board.verdicts = {key: replace(check, at=time.time() - 61) for key, check in board.verdicts.items()}
+        bridge.slow = {"disk": 0.3}
+        await pilot.press("s")
+        await until(pilot, lambda: "It starts by itself" in text(app))
+        await until(pilot, lambda: bridge.started == [{}])
+
+
+async def test_what_the_supervisor_found_changed_is_shown_in_the_list() -> None:
+    bridge = clear()
+    async with opened(bridge) as (app, pilot):
+        await settled(app, pilot, "UNLOCKED")
+        bridge.failure = BlockedError("power: On battery.", "Plug it in.")
+        bridge.verdicts = checks()
+        await pilot.press("s")
+        await until(pilot, lambda: "✗ FAIL" in row(app, "Power supply"))
+        await until(pilot, lambda: "Not started. power: On battery. Plug it in." in text(app))
+        assert app.current_mode == "preflight" and "✗ LOCKED" in text(app)
+
+
+async def test_coming_back_after_a_run_checks_again() -> None:
+    bridge = clear()
+    async with opened(bridge) as (app, pilot):
+        await settled(app, pilot, "UNLOCKED")
+        await pilot.press("s")
+        await until(pilot, lambda: app.current_mode == "run" and app.snapshot is not None)
+        await pilot.press("1")
+        await until(pilot, lambda: "NOT CHECKED" in text(app))
+        bridge.shots = {key: in_state("finished") for key in bridge.shots}
+        await pilot.press("2")
+        await until(pilot, lambda: app.snapshot.status.state.is_over, 10)
+        await pilot.press("1")
+        await settled(app, pilot, "UNLOCKED")
+
+
+# --- closing applications -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_programs_are_listed_marked_and_closed_after_a_question(size: tuple[int, int]) -> None:
+    bridge = RecordedBridge()
+    blender, firefox = bridge.open.processes[0], bridge.open.processes[2]
+    bridge.closing_reports = [closings((blender, "closed"), (firefox, "gone"))]
+    async with opened(bridge, size) as (app, pilot):
+        await settled(app, pilot)
+        await pilot.press("x")
+        await until(pilot, lambda: "blender" in text(app))
+        shown = text(app)
+        for words in ("VRAM free: 1.27 GiB", "1.86 GiB", "gnome-shell", "4410", "bob", "3 d", "none"):
+            assert words in shown, words
+        await pilot.press("enter")
+        await pilot.pause(0.05)
+        assert isinstance(app.screen, CloseAppsDialog) and "Mark programs with space" in text(app)
+        await pilot.press("space", "j", "space")
+        await pilot.pause(0.05)
+        assert "[x] blender" in text(app) and "– gnome-shell" in " ".join(text(app).split())
+        assert "It draws the desktop" in text(app) and "1 program marked, 1.86 GiB" in text(app)
+        assert "This one stays" in text(app)
+        await pilot.press("j", "space", "enter")
+        await pilot.pause(0.05)
+        assert isinstance(app.screen, CloseQuestion) and "Close 2 programs?" in text(app)
+        await pilot.press("enter")
+        assert bridge.closed == [], "Enter twice in a row closes nothing"
+        await pilot.press("n", "enter", "y")
+        await until(pilot, lambda: "came free" in text(app))
+        assert bridge.closed == [((4410, 2210), False)]
+        shown = text(app)
+        assert "✓ closed       blender (pid 4410) after 0.4 s" in shown and "– was gone     firefox" in shown
+        assert "VRAM free 1.27 GiB → 3.12 GiB: 1.86 GiB came free." in shown
+        bridge.verdicts = checks(blocking=False)
+        await pilot.press("enter")
+        await settled(app, pilot, "UNLOCKED")
+
+
+async def test_all_marks_only_what_may_be_closed_and_leaving_closes_nothing() -> None:
+    bridge = RecordedBridge()
+    async with opened(bridge) as (app, pilot):
+        await settled(app, pilot)
+        await pilot.press("x")
+        await until(pilot, lambda: "blender" in text(app))
+        await pilot.press("a")
+        await pilot.pause(0.05)
+        assert text(app).count("[x]") == 3 and "3 programs marked, 2.03 GiB" in text(app)
+        await pilot.press("a")
+        await pilot.pause(0.05)
+        assert text(app).count("[x]") == 0
+        await pilot.press("escape")
+        await pilot.pause(0.05)
+        assert isinstance(app.screen, PreflightScreen) and bridge.closed == [] and "LOCKED" in text(app)
+
+
+async def test_what_is_still_there_is_killed_only_after_a_second_question() -> None:
+    bridge = RecordedBridge()
+    blender, firefox = bridge.open.processes[0], bridge.open.processes[2]
+    back = program(5120, "firefox", age_s=1.0)
+    bridge.closing_reports = [
+        closings((blender, "still-there"), (firefox, "closed"), came_back=(back,)),
+        closings((blender, "closed"), free_before_bytes=2**30, free_after_bytes=3 * 2**30),
+    ]
+    async with opened(bridge) as (app, pilot):
+        await settled(app, pilot)
+        await pilot.press("x")
+        await until(pilot, lambda: "blender" in text(app))
+        await pilot.press("a", "enter", "y")
+        await until(pilot, lambda: isinstance(app.screen, KillQuestion))
+        assert "Kill 1 program?" in text(app) and "firefox (pid 2210)" not in text(app)
+        await pilot.press("enter", "n")
+        await until(pilot, lambda: "K kill what is still there" in text(app))
+        assert len(bridge.closed) == 1 and "! came back    firefox (pid 5120)" in text(app)
+        await pilot.press("K", "y")
+        await until(pilot, lambda: "still there" not in text(app) and "came free" in text(app))
+        assert bridge.closed[1] == ((4410,), True)
+        shown = text(app)
+        assert shown.count("✓ closed") == 2 and "VRAM free 1.27 GiB → 3.00 GiB" in shown
+
+
+async def test_while_programs_close_the_keys_answer() -> None:
+    bridge, gate = RecordedBridge(), threading.Event()
+    blender = bridge.open.processes[0]
+
+    def slow(processes: Any, kill: bool = False) -> Any:
+        gate.wait(20)
+        return closings((blender, "refused"), free_before_bytes=None, free_after_bytes=None)
+
+    bridge.close_processes = slow  # type: ignore[method-assign]
+    async with opened(bridge) as (app, pilot):
+        await settled(app, pilot)
+        await pilot.press("x")
+        await until(pilot, lambda: "blender" in text(app))
+        await pilot.press("space", "enter", "y")
+        await until(pilot, lambda: "Waiting for 1 program to end: 1 s of at most 8 s" in text(app))
+        await pilot.press("escape")
+        await until(pilot, lambda: "is told within" in " ".join(text(app).split()))
+        gate.set()
+        await until(pilot, lambda: "! refused" in text(app))
+        assert "This user may not end it." in text(app) and "what came free is not known" in text(app)
+
+
+async def test_memory_that_the_driver_does_not_tell_is_not_none() -> None:
+    bridge = RecordedBridge()
+    processes = tuple(replace(process, gpu_bytes=None) for process in bridge.open.processes)
+    bridge.open = replace(bridge.open, processes=processes, note="The driver does not tell how much.")
+    async with opened(bridge) as (app, pilot):
+        await settled(app, pilot)
+        await pilot.press("x")
+        await until(pilot, lambda: text(app).count("not told") == 5)
+        assert (
+            "The driver does" in text(app) and "not tell how much." in text(app) and " none " not in text(app)
+        )
+        bridge.open = replace(bridge.open, processes=(), free_bytes=None, note="")
+        await pilot.press("r")
+        await until(pilot, lambda: "No program holds GPU memory" in text(app))
+        assert "No GPU can be read here." in text(app)
+
+
+async def test_names_from_outside_are_shown_and_never_obeyed() -> None:
+    evil = f"[bold red]{''.join(HOSTILE.values())}[/] [@click=app.quit]x[/]"
+    bridge = RecordedBridge()
+    may = program(77, evil, user=evil, why_not=evil)
+    long = program(78, evil + "A" * 4096, user="\x1b[2J\u202e", may_close=False, why_not=evil)
+    bridge.open = replace(bridge.open, processes=(may, long), note=evil)
+    bridge.closing_reports = [closings((may, "still-there"), came_back=(long,))]
+    bridge.verdicts = [
+        replace(check, title=evil, evidence=evil, remedy=evil, remedy_action="tick")
+        for check in bridge.verdicts
+    ]
+
+    def is_harmless(app: Any) -> bool:
+        shown = text(app)
+        assert not any(ord(character) < 32 and character != "\n" for character in shown)
+        assert not any(bad in shown for bad in "\x7f\x9b\x90\x9c\u202e\u2066\u200b\u2028\ud800")
+        return "[bold red]" in shown
+
+    async with opened(bridge, (120, 34)) as (app, pilot):
+        await settled(app, pilot)
+        for keys in (("g",), ("enter",), ("enter",), ("space",), ("escape", "x"), ("space", "j"), ("enter",)):
+            await pilot.press(*keys)
+            await pilot.pause(0.2)
+            assert is_harmless(app), keys
+        assert isinstance(app.screen, CloseQuestion)
+        await pilot.press("y")
+        await until(pilot, lambda: isinstance(app.screen, KillQuestion))
+        assert is_harmless(app)
+        await pilot.press("n")
+        await pilot.pause(0.1)
+        assert is_harmless(app) and app.is_running

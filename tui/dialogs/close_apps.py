@@ -1,0 +1,312 @@
+"""Closing programs before a run: who holds GPU memory, which of them to close, what became of them, what came free."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from textual import getters, on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from engine.errors import EngineError
+from engine.records import Closing, ClosingReport, OpenProcess, OpenProcesses
+from tui import format as fmt
+from tui.bridge import in_thread
+from tui.dialogs.close_questions import CloseQuestion, KillQuestion, name_of, programs
+from tui.dialogs.dialog import Dialog
+from tui.messages import CallFailed, OpenProcessesArrived, ProcessesClosed
+from tui.widgets.cursor_lines import CursorLines
+from tui.widgets.lines import wrap
+from tui.widgets.process_list import ProcessList, gpu_text
+
+if TYPE_CHECKING:
+    from tui.bridge import Bridge
+
+Phase = Literal["listing", "choosing", "closing", "told", "failed"]
+_MOST_WIDTH = 132
+MOST_S = 8
+"""Seconds that closing takes at most: 5 for the programs, 3 to see who comes back."""
+_KEYS: dict[Phase, str] = {
+    "listing": "Esc leave",
+    "choosing": "space mark   a all   Enter close the marked   r list again   Esc leave",
+    "closing": "",
+    "told": "Enter back to the checks   r list again",
+    "failed": "r try again   Esc leave",
+}
+_OUTCOMES = {
+    "closed": ("✓ closed", "$success"),
+    "still-there": ("✗ still there", "$error"),
+    "gone": ("– was gone", "$muted"),
+    "refused": ("! refused", "$warning"),
+    "came-back": ("! came back", "$warning"),
+}
+_OUTCOME_WIDTH = 15
+
+
+class CloseAppsDialog(ModalScreen[bool]):
+    """A list to choose from, then what came of it; the answer is whether anything was asked to end."""
+
+    DEFAULT_CSS = """
+    CloseAppsDialog {
+        align: center middle;
+        background: $background 60%;
+        & > #box {
+            width: 96%; max-width: 132; height: auto; max-height: 96%;
+            background: $surface; border: round $primary; border-title-color: $foreground;
+            border-title-style: bold; padding: 0 1;
+        }
+        & Static { width: 100%; height: auto; }
+        & ProcessList { max-height: 45vh; margin: 1 0; }
+        & #about { max-height: 4; color: $muted; }
+        & #outcome { height: auto; max-height: 60vh; margin: 1 0; }
+        & #said { color: $warning; }
+        & #keys { color: $muted; }
+    }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("space", "mark", "Mark", id="close.mark"),
+        Binding("a", "mark_all", "All", id="close.all"),
+        Binding("enter", "go_on", "Close", id="close.go"),
+        Binding("r", "list_again", "List again", id="close.again"),
+        Binding("K", "kill", "Kill", id="close.kill"),
+        Binding("escape,q", "leave", "Leave", id="close.leave"),
+    ]
+    processes = getters.query_one(ProcessList)
+
+    def __init__(self, bridge: Bridge) -> None:
+        super().__init__()
+        self._bridge = bridge
+        self._phase: Phase = "listing"
+        self._found: OpenProcesses | None = None
+        self._told: ClosingReport | None = None
+        self._began_s = 0.0
+        self._num_asked = 0
+        self._was_tried = False
+
+    def compose(self) -> ComposeResult:
+        """The head, the list and what stands under it; what came of it takes their place."""
+        with Vertical(id="box") as box:
+            box.border_title = Content("Close applications")
+            yield Static(id="head")
+            yield ProcessList()
+            with VerticalScroll(id="outcome", can_focus=False):
+                yield Static(id="told")
+            yield Static(id="about")
+            yield Static(id="said")
+            yield Static(id="keys")
+
+    def on_mount(self) -> None:
+        """Look who is there."""
+        self._clock = self.set_interval(1.0, self._show_head)
+        self.action_list_again()
+
+    # --- the list -----------------------------------------------------------------------------------------------
+
+    def action_list_again(self) -> None:
+        """Look who is there now."""
+        if self._phase != "closing":
+            self._enter("listing")
+            self._look()
+
+    @work(exclusive=True, group="list", exit_on_error=False)
+    async def _look(self) -> None:
+        try:
+            self.post_message(OpenProcessesArrived(await in_thread(self._bridge.open_processes)))
+        except (EngineError, OSError) as error:
+            self._enter("failed")
+            title, remedy = getattr(error, "title", str(error)), getattr(error, "remedy", "")
+            self.post_message(CallFailed(title, remedy))
+
+    @on(OpenProcessesArrived)
+    def _take(self, message: OpenProcessesArrived) -> None:
+        self._found, self._told = message.found, None
+        self.processes.show(message.found.processes)
+        self._enter("choosing")
+
+    def action_mark(self) -> None:
+        """Mark the program under the cursor; of one that may not be closed, it stands below why."""
+        if self._phase == "choosing" and not self.processes.mark() and self.processes.selected:
+            self._say("This one stays, for the reason above.")
+
+    def action_mark_all(self) -> None:
+        """Mark all that may be closed, or none."""
+        if self._phase == "choosing":
+            self.processes.mark_all()
+
+    # --- closing ------------------------------------------------------------------------------------------------
+
+    def action_go_on(self) -> None:
+        """Ask, and close what is marked; back to the checks once it is told what came of it."""
+        if self._phase == "told":
+            self.dismiss(self._was_tried)
+        if self._phase != "choosing":
+            return
+        marked = self.processes.marked
+        if not marked:
+            self._say("Mark programs with space first; a marks all that may be closed.")
+            return
+        self._ask(CloseQuestion(marked), marked, kill=False)
+
+    def action_kill(self) -> None:
+        """Ask once more whether what is still there is to be killed."""
+        left = [closing.process for closing in self._still_there()]
+        if left:
+            self._ask(KillQuestion(left), left, kill=True)
+
+    def _ask(self, question: Dialog[bool], processes: Sequence[OpenProcess], kill: bool) -> None:
+        def answer(is_yes: bool | None) -> None:
+            if is_yes:
+                self._begin(processes, kill)
+
+        self.app.push_screen(question, answer)
+
+    def _still_there(self) -> list[Closing]:
+        return [c for c in self._told.closings if c.outcome == "still-there"] if self._told else []
+
+    def _begin(self, processes: Sequence[OpenProcess], kill: bool) -> None:
+        self._was_tried, self._num_asked, self._began_s = True, len(processes), time.monotonic()
+        self._enter("closing")
+        self._close(processes, kill)
+
+    @work(exclusive=True, group="close", exit_on_error=False)
+    async def _close(self, processes: Sequence[OpenProcess], kill: bool) -> None:
+        try:
+            report = await in_thread(self._bridge.close_processes, processes, kill)
+        except (EngineError, OSError) as error:
+            self._enter("failed")
+            title, remedy = getattr(error, "title", str(error)), getattr(error, "remedy", "")
+            self.post_message(CallFailed(title, remedy))
+        else:
+            self.post_message(ProcessesClosed(report))
+
+    @on(ProcessesClosed)
+    def _tell(self, message: ProcessesClosed) -> None:
+        """Show what came of it, a kill together with what went before; ask a second time about what is still there."""
+        is_first = self._told is None
+        self._told = message.report if self._told is None else merged(self._told, message.report)
+        self._enter("told")
+        if is_first:
+            self.action_kill()
+
+    def action_leave(self) -> None:
+        """Back to the checks; not while programs are closing, which is over in seconds."""
+        if self._phase == "closing" and time.monotonic() - self._began_s < MOST_S + 2:
+            self._say(f"What becomes of them is told within {MOST_S} s.")
+        else:
+            self.dismiss(self._was_tried)
+
+    # --- what is shown ------------------------------------------------------------------------------------------
+
+    def _say(self, text: str) -> None:
+        """Answer a key that did nothing, until the next thing happens."""
+        said = self.query_one("#said", Static)
+        said.display = bool(text)
+        said.update(Content(text))
+
+    def _enter(self, phase: Phase) -> None:
+        self._phase = phase
+        has_rows = bool(self._found and self._found.processes)
+        self.processes.display = has_rows and phase in ("choosing", "closing")
+        self.query_one("#about").display = has_rows and phase == "choosing"
+        self.query_one("#outcome").display = phase == "told"
+        self.query_one("#head").display = phase != "told"
+        keys = _KEYS[phase] if has_rows or phase != "choosing" else "r list again   Esc leave"
+        if phase == "told" and self._still_there():
+            keys = f"{keys}   K kill what is still there"
+        self.query_one("#keys", Static).update(Content(keys))
+        if phase == "told" and self._told is not None:
+            width = min(_MOST_WIDTH, self.app.size.width * 96 // 100) - 6
+            self.query_one("#told", Static).update(told_content(self._told, width))
+        if self.processes.display:
+            self.processes.focus()
+        self._say("")
+        self._show_head()
+        self._show_about()
+
+    def _show_head(self) -> None:
+        self.query_one("#head", Static).update(Content(self._head()))
+
+    def _head(self) -> str:
+        if self._phase == "listing":
+            return "Looking who holds GPU memory …"
+        if self._phase == "closing":
+            waited_s = time.monotonic() - self._began_s
+            return f"Waiting for {programs(self._num_asked)} to end: {waited_s:.0f} s of at most {MOST_S} s …"
+        if self._phase == "failed":
+            return "It cannot be told who is there."
+        if self._found is None or self._phase == "told":
+            return ""
+        free = self._found.free_bytes
+        vram = "No GPU can be read here." if free is None else f"VRAM free: {fmt.size(free)}."
+        note = fmt.clean(self._found.note)
+        if not self._found.processes:
+            return f"{vram} No program holds GPU memory, and none of preflight.close_apps is open. {note}".strip()
+        order = "" if free is None else " The most GPU memory comes first."
+        return f"{vram}{order} {note}".strip()
+
+    @on(CursorLines.Highlighted)
+    def _move_on(self) -> None:
+        self._say("")
+        self._show_about()
+
+    def _show_about(self) -> None:
+        process, marked = self.processes.selected, self.processes.marked
+        if process is None:
+            return
+        named = "preflight.close_apps names it." if process.is_unwanted else "It holds GPU memory."
+        about = fmt.clean(process.why_not) or named
+        known = [held.gpu_bytes for held in marked if held.gpu_bytes is not None]
+        least = "at least " if len(known) < len(marked) else ""
+        amount = f", {least}{gpu_text(sum(known))} of GPU memory" if known and sum(known) else ""
+        summed = f"{programs(len(marked))} marked{amount}." if marked else "None is marked."
+        self.query_one("#about", Static).update(Content(f"{name_of(process)}: {about}\n{summed}"))
+
+
+def merged(first: ClosingReport, second: ClosingReport) -> ClosingReport:
+    """Two attempts as one: of each program the later outcome, memory from before the first to after the second."""
+    later = {closing.process: closing for closing in second.closings}
+    return ClosingReport(
+        closings=tuple(later.get(closing.process, closing) for closing in first.closings),
+        free_before_bytes=first.free_before_bytes,
+        free_after_bytes=second.free_after_bytes,
+        came_back=(*first.came_back, *(back for back in second.came_back if back not in first.came_back)),
+    )
+
+
+def told_content(report: ClosingReport, width: int) -> Content:
+    """What became of each program, who came back, what came free, in rows of at most `width` cells."""
+    parts: list[Content | str | tuple[str, str]] = []
+    for closing in report.closings:
+        after = f" after {closing.waited_s:.1f} s" if closing.outcome == "closed" else ""
+        reason = f": {fmt.clean(closing.reason)}" if closing.reason else ""
+        parts += _outcome(closing.outcome, f"{name_of(closing.process)}{after}{reason}", width)
+    for back in report.came_back:
+        told = f"{name_of(back)}: something starts it anew; close that first."
+        parts += _outcome("came-back", told, width)
+    return Content.assemble(*parts, f"\n{freed_text(report)}")
+
+
+def _outcome(outcome: str, text: str, width: int) -> list[Content | str | tuple[str, str]]:
+    word, style = _OUTCOMES[outcome]
+    rows = wrap(text, max(20, width - _OUTCOME_WIDTH))
+    indented = f"\n{' ' * _OUTCOME_WIDTH}".join(rows)
+    return [(word.ljust(_OUTCOME_WIDTH), style), f"{indented}\n"]
+
+
+def freed_text(report: ClosingReport) -> str:
+    """The memory before and after, and what really came free."""
+    freed = report.freed_bytes
+    if freed is None:
+        return "No GPU can be read here: what came free is not known."
+    before_after = f"VRAM free {fmt.size(report.free_before_bytes)} → {fmt.size(report.free_after_bytes)}"
+    if freed > 0:
+        return f"{before_after}: {fmt.size(freed)} came free."
+    return f"{before_after}: " + (
+        f"{fmt.size(-freed)} less, others took it." if freed < 0 else "nothing came free."
+    )

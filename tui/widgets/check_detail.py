@@ -1,0 +1,195 @@
+"""What one step of the checklist rests on: the verdict, its numbers in rows, what to do, and with which key."""
+
+from __future__ import annotations
+
+import time
+
+from engine.records import Check, CheckStep, Figure
+from tui import format as fmt
+from tui.widgets.checklist import SIGNS, Standing, short_age
+from tui.widgets.lines import BAD, FAINT, MUTED, STRONG, TEXT, Line, crop, length, wrap
+from tui.widgets.panel import Panel
+
+_MOST_CHARACTERS = 20_000
+"""Of one text: more than anybody reads here."""
+_LEAST_LABEL_WIDTH = 9
+_REMEDY_KEYS = {
+    "close-apps": ("x", "choose what to close"),
+    "write-settings": ("a", "write a documented settings.toml"),
+    "enable-linger": ("a", "let runs outlive the logout (enable-linger)"),
+    "tick": ("space", "tick it, once it is so"),
+}
+
+
+class CheckDetail(Panel):
+    """Evidence, figures, remedy and keys of the selected step; PgUp and PgDn move where it is longer."""
+
+    HELP = "What the verdict rests on, what to do about it, and the key that does it. PgUp and PgDn move the text."
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__("Detail", id=id)
+        self._step: CheckStep | None = None
+        self._check: Check | None = None
+        self._is_before = False
+        self._state = "unknown"
+        self._running_s: float | None = None
+        self._first = 0
+        self.is_large = False
+        """Whether it has the place of the list, too."""
+
+    def show(self, step: CheckStep | None, standing: Standing) -> None:
+        """Show another step, None: there is none yet."""
+        if (step and step.id) != (self._step and self._step.id):
+            self._first = 0
+        self._step = step
+        if step is not None:
+            found = standing.verdicts.get(step.id)
+            self._check, self._is_before = found or standing.known.get(step.id), found is None
+            self._state, self._running_s = standing.state_of(step.id), standing.running_s
+            title = wrap(fmt.clean(step.title[:200]), max(8, self.size.width - 2))[0]
+            if self.border_title != title:
+                self.border_title = title
+        self.redraw()
+
+    def scroll_text(self, pages: int) -> None:
+        """Move the text by so many heights of the panel."""
+        self._first = max(0, self._first + pages * max(1, self.size.height - 1))
+        self.redraw()
+
+    def draw(self, width: int, height: int) -> list[Line]:
+        """The text from where it was moved to; the frame says how much is left."""
+        lines = self._text(width)
+        self._first = max(0, min(self._first, len(lines) - height))
+        left = len(lines) - self._first - height
+        turns = f"PgDn: {left} more" if left > 0 else "PgUp: up" if self._first else ""
+        self.set_subtitle("  ".join(part for part in (turns, "Enter: back" if self.is_large else "") if part))
+        return lines[self._first :]
+
+    def _text(self, width: int) -> list[Line]:
+        if self._step is None:
+            return [[("Reading the checklist …", MUTED)]]
+        blocks = [self._verdict(width)]
+        if self._check is not None:
+            blocks += [_rows(self._check.evidence, width, MUTED if self._is_before else TEXT)]
+            blocks += [figure_rows(self._check.figures, width)]
+            if self._check.remedy:
+                blocks += [[[("What to do", STRONG)], *_rows(self._check.remedy, width, TEXT)]]
+            blocks += [[] if self._is_before else _key_rows(keys_of(self._check), width)]
+        lines: list[Line] = []
+        for block in blocks:
+            lines += [[], *block] if lines and block else block
+        return lines
+
+    def _verdict(self, width: int) -> list[Line]:
+        """The state in its word, and how old and how long in the making it is."""
+        sign, word, style = SIGNS[self._state]
+        head = f"{sign} {word}"
+        if self._check is None or self._is_before:
+            for_s = (
+                f" for {self._running_s:.0f} s"
+                if self._state == "running" and (self._running_s or 0) >= 1
+                else ""
+            )
+            lines: list[Line] = [[(f"{head}{for_s}", style)]]
+            if self._check is not None:
+                before = SIGNS[self._check.status]
+                age = "" if self._check.at is None else f" {short_age(time.time() - self._check.at)} ago"
+                lines += _rows(f"{before[0]} {before[1]}{age}; this no longer counts:", width, FAINT)
+            return lines
+        if self._check.blocking:
+            head, style = f"{head}, blocks the start", BAD
+        took_s = self._check.seconds
+        took = "" if took_s is None or took_s < 0.05 else f"took {took_s:.1f} s"
+        line: Line = [(head, style)]
+        gap = width - length(line) - len(took)
+        return [[*line, (" " * gap, TEXT), (took, FAINT)] if took and gap >= 2 else line]
+
+
+def keys_of(check: Check) -> list[tuple[str, str]]:
+    """The keys that do something about a verdict, and what each does."""
+    keys = [_REMEDY_KEYS[check.remedy_action]] if check.remedy_action in _REMEDY_KEYS else []
+    if check.blocking and check.is_waivable:
+        keys.append(("w", "waive it for the next start, with a reason"))
+    if check.status == "waived":
+        keys.append(("w", "take the waiver back"))
+    return keys
+
+
+def _key_rows(keys: list[tuple[str, str]], width: int) -> list[Line]:
+    lines: list[Line] = []
+    key_width = max((len(key) for key, _ in keys), default=0) + 2
+    for key, does in keys:
+        for index, row in enumerate(wrap(does, max(1, width - key_width))):
+            lines.append([((key if index == 0 else "").ljust(key_width), STRONG), (row, TEXT)])
+    return lines
+
+
+def _rows(text: str, width: int, style: str) -> list[Line]:
+    cleaned = fmt.clean(text[:_MOST_CHARACTERS], keep_newlines=True)
+    return [[(row, style)] for row in wrap(cleaned, width)] if cleaned else []
+
+
+def figure_rows(figures: tuple[Figure, ...], width: int) -> list[Line]:
+    """A row a figure under its headings, right-aligned; a column that no figure has is left out.
+
+    Where that is too wide, labels are cut; where too little of them is left, they stand above their numbers.
+    """
+    if not figures:
+        return []
+    columns = [
+        (heading, [_told(figure, value(figure), heading) for figure in figures])
+        for heading, value in (("before", _before), ("now", _now), ("limit", _needed))
+        if heading == "now" or any(value(figure) is not None for figure in figures)
+    ]
+    widths = [max(len(heading), *map(len, texts)) for heading, texts in columns]
+    labels = [fmt.clean(figure.label) for figure in figures]
+    wanted = max(length([(label, MUTED)]) for label in labels)
+    gap = 2 if wanted + sum(widths) + 2 * len(widths) <= width else 1
+    label_width = min(wanted, width - sum(widths) - gap * len(widths))
+    is_stacked = label_width < min(wanted, _LEAST_LABEL_WIDTH)
+    label_width = 2 if is_stacked else label_width
+    cells = [f"{heading:>{size + gap}}" for (heading, _), size in zip(columns, widths, strict=True)]
+    lines: list[Line] = [[(" " * label_width + "".join(cells), FAINT)]]
+    for index, label in enumerate(labels):
+        row: Line = [(" " * label_width, TEXT)]
+        if is_stacked:
+            lines.append([(label, MUTED)])
+        else:
+            row = crop([(label, MUTED)], label_width)
+            row += [(" " * (label_width - length(row)), TEXT)]
+        for (heading, texts), size in zip(columns, widths, strict=True):
+            row.append((f"{texts[index]:>{size + gap}}", STRONG if heading == "now" else MUTED))
+        lines.append(row)
+    return lines
+
+
+def _before(figure: Figure) -> float | None:
+    return figure.before
+
+
+def _now(figure: Figure) -> float | None:
+    return figure.now
+
+
+def _needed(figure: Figure) -> float | None:
+    return figure.needed
+
+
+def _told(figure: Figure, value: float | None, heading: str) -> str:
+    """The value; where there is no limit and nothing was before, there is nothing to tell."""
+    return "" if value is None and heading != "now" else figure_text(figure, value)
+
+
+def figure_text(figure: Figure, value: float | None) -> str:
+    """A value in its figure's unit."""
+    if value is None:
+        return fmt.UNKNOWN
+    if figure.unit == "bytes":
+        return fmt.size(value)
+    if figure.unit == "celsius":
+        return fmt.whole(value, "°C")
+    if figure.unit == "frac":
+        return fmt.percent(value)
+    if figure.unit == "s":
+        return f"{value:.3g} s" if value < 60 else fmt.duration(value)
+    return f"{fmt.count(value)} tok/s" if figure.unit == "tokens_per_s" else fmt.count(value)
