@@ -158,8 +158,11 @@ class Workspace(Checklist):
             store.set_meta(checks=())
             num_states = store.num_states()
             launch(folder)
-            deadline = time.monotonic() + START_PATIENCE_S
+            deadline, was_there = time.monotonic() + START_PATIENCE_S, False
             while True:
+                # Asked before what it tells is read: who goes away has told first.
+                is_gone = was_there and not folder.is_supervised
+                was_there = was_there or folder.is_supervised
                 checks = store.meta("checks", tuple[Check, ...])
                 state = store.state()
                 has_ended = (
@@ -170,9 +173,10 @@ class Workspace(Checklist):
                 if has_ended and state is not None:
                     self._wait_until_unsupervised(folder)
                     raise BlockedError(state.reason) if checks else RunFailedError(state.reason)
-                if time.monotonic() > deadline:
+                if is_gone or time.monotonic() > deadline:
+                    what = "went away" if is_gone else f"was not ready within {START_PATIENCE_S:.0f} s"
                     raise RunFailedError(
-                        f"The supervisor of {folder.id} gave no sign for {START_PATIENCE_S:.0f} s.",
+                        f"The supervisor of {folder.id} {what}: it did not get through the checks.",
                         f"Read {folder.log_path}.",
                     )
                 time.sleep(0.05)

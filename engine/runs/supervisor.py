@@ -119,6 +119,8 @@ class Supervisor:
             self._ticks,
             lambda: self._stop is not None,
         )
+        if not checks:
+            return self._stop  # the checks were broken off for it
         self._store.set_meta(checks=checks)
         blocking = [check for check in checks if check.blocking]
         for check in checks:

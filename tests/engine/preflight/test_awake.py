@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from engine import EngineError, Workspace
 from engine.preflight import presence
 from engine.preflight.context import Context
 from engine.runs.inhibit import Inhibitor
@@ -115,3 +116,18 @@ def test_logout_that_ends_processes_blocks_and_names_the_remedy(
     assert "loginctl enable-linger" in verdict.remedy
     conf.write_text("[Login]\nKillUserProcesses=no\n")
     assert presence.check_logout(Context(tmp_path)).status == "pass"
+
+
+def test_lingering_is_switched_on_or_refused_in_the_words_of_who_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tool = tmp_path / "loginctl"
+    tool.write_text('#!/bin/sh\necho "$@" > "$0.asked"; exit 0\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert "lingers now" in Workspace(tmp_path).apply_remedy("enable-linger")
+    assert "enable-linger" in (tmp_path / "loginctl.asked").read_text()
+    tool.write_text("#!/bin/sh\necho 'Could not enable linger: Access denied' >&2; exit 1\n")
+    with pytest.raises(EngineError, match="Access denied") as caught:
+        Workspace(tmp_path).apply_remedy("enable-linger")
+    assert "sudo loginctl enable-linger" in caught.value.remedy

@@ -298,3 +298,29 @@ def test_a_driver_that_does_not_tell_amounts_still_has_a_list(
     standin.set(compute=f"{small.pid}:{2**30} {large.pid}:{2**29}")
     found = open_processes(PreflightSettings(close_apps=[]), snapshot())
     assert [process.pid for process in found.processes] == [small.pid, large.pid] and found.note == ""
+
+
+CONTAINED = """
+import subprocess, time
+from engine.preflight.processes import why_not
+from engine.telemetry.process import find_process, has_gpu_open, is_contained
+child = subprocess.Popen(["sleep", "30"])
+time.sleep(0.2)
+info = find_process(child.pid)
+print(is_contained(), has_gpu_open(child.pid), why_not(info, frozenset(), by_driver=True), why_not(info, frozenset()))
+child.kill()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a pid namespace")
+def test_in_a_container_a_number_of_the_driver_may_be_of_another_process() -> None:
+    done = subprocess.run(
+        ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", CONTAINED],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "unshare" in done.stderr:
+        pytest.skip("no pid namespace can be made here")
+    assert done.stdout.startswith("True False The driver's number may be"), done.stdout + done.stderr
+    assert done.stdout.endswith("no GPU open. \n"), "whom close_apps names is closed by that name"

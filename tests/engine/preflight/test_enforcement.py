@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from engine.preflight.run import _carry_out, run
 from engine.preflight.steps import STEPS
 from engine.records import Check, EventRow
 from engine.runs import folder as folders
-from engine.runs.lock import REHEARSING, Lock, device_lock_path
+from engine.runs.lock import REHEARSING, Lock, device_lock_path, holder
 from tests.conftest import wait_for
 
 Make = Callable[..., Workspace]
@@ -238,6 +239,35 @@ def test_a_cancelled_preflight_takes_its_rehearsal_along(make_workspace: Make) -
     lock = Lock(device_lock_path("cpu"))
     assert lock.acquire("x", timeout_s=0), "the device is free again"
     lock.release()
+
+
+def _is_preparing(workspace: Workspace) -> bool:
+    runs = folders.all_runs(workspace.folder)
+    if not runs or not runs[0].is_supervised:
+        return False
+    with contextlib.closing(runs[0].open()) as store:
+        return store.num_states() > 0
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(signal.SIGTERM, "SIGTERM"), (signal.SIGKILL, "went away")], ids=["ended", "killed"]
+)
+async def test_a_supervisor_that_ends_during_the_checks_ends_the_start(
+    make_workspace: Make, number: signal.Signals, words: str
+) -> None:
+    workspace = make_workspace()
+    lock = Lock(device_lock_path("cpu"))
+    assert lock.acquire(REHEARSING)
+    starting = asyncio.create_task(asyncio.to_thread(workspace.start))
+    await asyncio.to_thread(wait_for, lambda: _is_preparing(workspace))
+    (run,) = folders.all_runs(workspace.folder)
+    os.kill(int(holder(run.supervisor_lock) or 0), number)
+    began_s = time.monotonic()
+    with pytest.raises(EngineError, match=words):
+        await starting
+    assert time.monotonic() - began_s < 20
+    lock.release()
+    assert not folders.all_runs(workspace.folder), "what never began leaves nothing"
 
 
 async def test_a_start_waits_for_a_rehearsal_that_holds_the_device(make_workspace: Make) -> None:
