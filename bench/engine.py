@@ -1,10 +1,10 @@
 """Measures tokens a second of the training step against its peers, on the CPU, in one interleaved run.
 
-Run: python -m bench.engine [NAME ...] [--rounds 7] [--steps 3] [--json FILE] [--python OTHER]; a NAME is a part of a
-contender's name, OTHER an interpreter that has the peers. Every contender is a process that warms up first; then each
-round gives each of them a turn, in an order drawn anew, while all others sleep. What is compared is the ratio within a
-round: whatever else the machine does hits all of a round alike. 14 million parameters, 6 layers x 384, context 256,
-vocabulary 8,192, batch 8, two threads. Prints a table in Markdown.
+Run: python -m bench.engine [NAME ...] [--rounds 7] [--steps 3] [--json FILE] [--python OTHER] [--logs FOLDER]; NAME is
+a part of a contender's name, OTHER an interpreter that has the peers. Every contender is a process that warms up first;
+then each round gives each of them a turn, in an order drawn anew, while all others sleep. What is compared is the ratio
+within a round: whatever else the machine does hits all of a round alike. 14 million parameters, 6 layers x 384, context
+256, vocabulary 8,192, batch 8, two threads. Prints a table in Markdown.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import random
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from importlib import metadata
 from pathlib import Path
@@ -264,7 +265,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--python", default=sys.executable)
-    parser.add_argument("--logs", type=Path, default=Path("/tmp"))
+    parser.add_argument("--logs", type=Path, default=Path(tempfile.gettempdir()))
     asked = parser.parse_args(arguments)
     names = [name for name in TITLES if not asked.names or any(part in name for part in asked.names)]
     began_s = time.monotonic()

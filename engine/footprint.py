@@ -118,8 +118,8 @@ def _loss_bytes(shape: ModelShape, device_kind: Literal["cuda", "cpu"], size: in
     head = shape.vocab_size * shape.n_embd
     chunk_logits = CHUNK_LOGITS if device_kind == "cuda" else CPU_CHUNK_LOGITS
     chunk = min(tokens, max(1, chunk_logits // shape.vocab_size)) * shape.vocab_size
-    # The logits and their fp32 softmax, of which a CPU makes an fp32 copy first; then the slope and its product.
-    in_softmax = chunk * (4 + size + (4 if device_kind == "cpu" and size == 2 else 0))
+    # The logits and their softmax, which is fp32 but on a CPU in bf16; then the slope and its product.
+    in_softmax = chunk * (2 * size if device_kind == "cpu" and size == 2 else 4 + size)
     in_gradient = (chunk + head) * size
     half_head = 0 if size == 4 else size * head
     return half_head + 4 * head + tokens * size * shape.n_embd + max(in_softmax, in_gradient)

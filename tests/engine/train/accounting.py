@@ -22,7 +22,7 @@ from torch.distributed._tools.mem_tracker import MemTracker
 from engine.footprint import CHUNK_LOGITS, Precision
 from engine.records import RunPlan
 from engine.shape import ModelShape
-from engine.train import loss, model
+from engine.train import attention, loss, model
 from engine.train.device import Accelerator, forward_backward
 from engine.train.optim import OptimizerSet, clip_gradients
 from tests.engine.train.conftest import make_plan
@@ -103,6 +103,8 @@ def _fake(kind: Literal["cuda", "cpu"]) -> Iterator[None]:
             stack.enter_context(mock.patch.object(model._RMSNormOnCpu, "apply", _fused_norm))
             stack.enter_context(mock.patch.object(loss, "CPU_CHUNK_LOGITS", CHUNK_LOGITS))
             stack.enter_context(mock.patch.object(torch, "log_softmax", _fused_log_softmax))
+            stack.enter_context(mock.patch.object(loss, "is_half_on_cpu", lambda _: False))
+            stack.enter_context(mock.patch.object(attention, "MOST_SCORES", 0))
         stack.enter_context(FakeTensorMode())
         yield
 

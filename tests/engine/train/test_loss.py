@@ -49,6 +49,15 @@ def test_under_autocast_the_value_stays_close_to_fp32(dtype: torch.dtype):
     assert (head.grad - expected).norm() < 0.02 * expected.norm()
 
 
+def test_a_hopeless_token_has_a_finite_loss_in_bf16():
+    hidden = torch.ones(2, 1, dtype=torch.bfloat16, requires_grad=True)
+    head = torch.tensor([[300.0], [0.0]], dtype=torch.bfloat16)
+    loss = cross_entropy_sum(hidden, head, torch.tensor([1, 0]))
+    loss.backward()
+    assert 80 < loss.item() < 300
+    assert hidden.grad[:, 0].tolist() == [300.0, 0.0]
+
+
 def test_a_tied_head_gets_both_of_its_gradients():
     _, head, targets = parts()
     cross_entropy_sum(F.embedding(targets, head), head, targets, 3000).backward()
