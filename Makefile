@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint format types contracts bench bench-energy bench-engine bench-telemetry bench-tui clean
+.PHONY: help run test check lint format types contracts bench bench-energy bench-loss bench-engine bench-telemetry bench-tui clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ bench-energy: $(VENV)/.installed-bench ## error of the GPU's energy against a kn
 
 bench-engine: $(VENV)/.installed-bench ## tokens a second of the training step beside Hugging Face, litgpt and a plain loop
 	@$(BIN)/python -m bench.engine $(ARGS)
+
+bench-loss: $(VENV)/.installed-bench ## tokens and time to a validation loss, beside Hugging Face's Trainer with AdamW (half an hour)
+	@$(BIN)/python -m bench.loss $(ARGS)
 
 bench-telemetry: $(VENV)/.installed-bench ## what watching costs of a core, beside Zeus and CodeCarbon
 	@$(BIN)/python -m bench.telemetry $(ARGS)
