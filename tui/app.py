@@ -20,11 +20,12 @@ from textual.widgets import Static
 
 from engine.errors import EngineError
 from engine.records import RunSnapshot, RunSummary
+from engine.story import Digest
 from tui import format as fmt
 from tui import modes
 from tui.bridge import Bridge, in_thread
 from tui.follower import Follower
-from tui.lookout import Lookout
+from tui.lookout import LOOK_EVERY_S, Lookout
 from tui.messages import (
     CallFailed,
     DigestArrived,
@@ -64,6 +65,10 @@ class LlmTui(App[str | None]):
     asked_verb: reactive[str] = reactive("", repaint=False)
     """The verb that the followed run has not answered yet; empty where there is none."""
     followed_id: var[str | None] = var(None)
+    num_unsaved: var[int] = var(0)
+    """Keys of the settings that were changed here and are not saved."""
+    digest: var[Digest | None] = var(None)
+    """What a run did while nobody looked, until it is told."""
 
     def __init__(self, folder: Path, bridge: Bridge | None = None) -> None:
         super().__init__()
@@ -88,6 +93,7 @@ class LlmTui(App[str | None]):
 
     def on_mount(self) -> None:
         """Find out what this folder is."""
+        self.set_interval(LOOK_EVERY_S, self.look_on)
         self._open_workspace()
 
     # --- opening ------------------------------------------------------------------------------------------------
@@ -135,17 +141,32 @@ class LlmTui(App[str | None]):
             self.trouble = ""
             self.snapshot = message.snapshot
             self._look(message.run_id)
+            self._tell_digest()
+
+    def look_on(self) -> None:
+        """Looking at another screen is not being away from a run that was seen."""
+        if self.followed_id is not None and self.lookout.has_seen(self.followed_id):
+            self._look(self.followed_id)
 
     @work(group="look", exit_on_error=False)
     async def _look(self, run_id: str) -> None:
         await self.lookout.look(run_id)
 
     @on(DigestArrived)
-    def _tell_digest(self, message: DigestArrived) -> None:
+    def _take_digest(self, message: DigestArrived) -> None:
+        self.digest = message.digest
+        self._tell_digest()
+
+    def _tell_digest(self) -> None:
+        """Tell what nobody saw, once its run is on the screen and nothing else is asked."""
+        digest = self.digest
+        if digest is None or self.current_mode != "run" or self.screen.is_modal:
+            return
         from tui.dialogs.digest import DigestDialog
 
-        if self.current_mode == "run" and not self.screen.is_modal:
-            self.push_screen(DigestDialog(message.digest))
+        self.digest = None
+        if digest.run_id == self.followed_id:
+            self.push_screen(DigestDialog(digest))
 
     @on(SnapshotFailed)
     def _take_trouble(self, message: SnapshotFailed) -> None:
@@ -212,6 +233,17 @@ class LlmTui(App[str | None]):
         self.leave()
 
     def leave(self) -> None:
+        """Exit, once it is sure that nothing is lost."""
+        if not self.num_unsaved:
+            self._exit_now()
+        elif not self.screen.is_modal:
+            from tui.dialogs.confirm import UnsavedDialog
+
+            self.push_screen(
+                UnsavedDialog(self.num_unsaved), lambda is_sure: self._exit_now() if is_sure else None
+            )
+
+    def _exit_now(self) -> None:
         """Exit with the sentence that says what goes on."""
         snapshot, live = self.snapshot, live_run(self.runs)
         going = live.id if live else None

@@ -25,10 +25,14 @@ class Lookout:
         self._bridge = bridge
         self._looked: dict[str, float] = {}
 
+    def has_seen(self, run_id: str) -> bool:
+        """Whether a run was on the screen since the app was opened."""
+        return run_id in self._looked
+
     async def look(self, run_id: str) -> None:
         """Keep this look, unless the last one was a moment ago; post what is news."""
         now_s = time.monotonic()
-        if now_s - self._looked.get(run_id, float("-inf")) < LOOK_EVERY_S:
+        if now_s - self._looked.get(run_id, float("-inf")) < 0.9 * LOOK_EVERY_S:
             return
         self._looked[run_id] = now_s
         # A run that cannot be read is told of elsewhere.

@@ -11,8 +11,9 @@ from msgspec.structs import replace
 
 from engine import Workspace, settings_file
 from engine.records import RunState
+from engine.story import Digest
 from tests.conftest import wait_for
-from tests.tui.recorded import RecordedBridge, digest, in_state
+from tests.tui.recorded import RUN_ID, RecordedBridge, digest, in_state
 from tests.tui.test_screens import SIZES, opened, text, until
 from tui.app import LlmTui
 from tui.bridge import TextRequest
@@ -125,6 +126,30 @@ async def test_who_was_away_is_told_and_the_key_that_closes_does_nothing_else(si
         await pilot.press("p")
         await pilot.pause(0.05)
         assert not isinstance(app.screen, DigestDialog) and bridge.asked == []
+
+
+async def test_news_wait_until_the_run_is_on_the_screen_and_looking_goes_on_elsewhere() -> None:
+    class Counting(RecordedBridge):
+        num_looks = 0
+
+        def look(self, run_id: str) -> Digest | None:
+            self.num_looks += 1
+            return super().look(run_id)
+
+    bridge = Counting(in_state("running"))
+    async with opened(bridge) as (app, pilot):
+        await until(pilot, lambda: bridge.num_looks == 1)
+        await show(app, pilot)
+        bridge.digest = digest()
+        app.lookout._looked = {RUN_ID: -1e9}
+        app.look_on()
+        await until(pilot, lambda: app.digest is not None)
+        assert isinstance(app.screen, SamplesScreen)
+        await pilot.press("2")
+        await until(pilot, lambda: isinstance(app.screen, DigestDialog))
+        await pilot.press("enter")
+        await pilot.pause(1.2)
+        assert not isinstance(app.screen, DigestDialog) and bridge.num_looks == 2
 
 
 def processes(run_id: str) -> list[str]:

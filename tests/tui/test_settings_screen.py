@@ -11,6 +11,7 @@ from engine.errors import RunFailedError
 from tests.tui.recorded import RUN_ID, RecordedBridge, in_state
 from tests.tui.test_screens import SIZES, opened, text, until
 from tui.app import LlmTui
+from tui.dialogs.confirm import UnsavedDialog
 from tui.screens.settings import SettingsScreen
 
 
@@ -187,3 +188,16 @@ async def test_without_a_file_enter_writes_one() -> None:
         await pilot.press("enter")
         await until(pilot, lambda: "[model]" in text(app))
     assert Path(bridge.settings_path).exists()
+
+
+async def test_leaving_asks_first_where_something_is_not_saved() -> None:
+    async with opened(RecordedBridge()) as (app, pilot):
+        screen = await show(app, pilot)
+        await give(screen, pilot, "training.seed", "7")
+        await pilot.press("escape", "q")
+        await until(pilot, lambda: isinstance(app.screen, UnsavedDialog))
+        assert "1 key is changed" in text(app)
+        await pilot.press("n")
+        assert app.is_running and app.screen is screen
+        await pilot.press("3", "q", "y")
+        await until(pilot, lambda: not app.is_running)

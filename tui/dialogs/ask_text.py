@@ -48,7 +48,7 @@ class AskTextDialog(Dialog[TextRequest | None]):
         super().__init__(
             "A prompt of your own",
             "The text is written on the CPU, beside a training that goes on.",
-            "Enter  write    tab  next field    ↑ ↓  checkpoint    Esc  leave it",
+            "Enter  write    tab  next field    ↑ ↓  checkpoint    Esc  leave",
         )
         self._last = last
         self._sources = sources

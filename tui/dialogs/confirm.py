@@ -43,3 +43,20 @@ class WelcomeDialog(Dialog[bool]):
             "The checks come next; nothing starts before you say so.",
             "Enter  write settings.toml      q  quit, change nothing",
         )
+
+
+class UnsavedDialog(Dialog[bool]):
+    """Whether changes of the settings may be lost; True: leave without them."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "dismiss(True)", "Leave", id="unsaved.yes"),
+        Binding("n,escape", "dismiss(False)", "Stay", id="unsaved.no"),
+    ]
+
+    def __init__(self, num: int) -> None:
+        keys = "1 key is" if num == 1 else f"{num} keys are"
+        super().__init__(
+            "Leave without saving?",
+            f"{keys} changed in the settings and not saved: 6 shows them, ctrl+s saves.",
+            "y  leave without them      n  stay",
+        )

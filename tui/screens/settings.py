@@ -148,6 +148,7 @@ A run that is going keeps the settings it began with: they are frozen in its fol
     def _has_changed(self) -> None:
         """Show the form as it is now, and ask what it does."""
         self._state += 1
+        self.room_app.num_unsaved = len(self._changes)
         self._problem = self._form.problem if self._form and not self._changes else ""
         self._show()
         self._work_out()

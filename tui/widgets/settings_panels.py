@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from tui import format as fmt
@@ -183,7 +183,7 @@ class EffectPanel(Panel):
         self.redraw()
 
     def draw(self, width: int, height: int) -> list[Line]:
-        """A row a resource; two to a row where the height is short."""
+        """A row a resource; two to a row where the height is short, save the last, which is long."""
         lines: list[Line] = []
         if self._note:
             style, text = BAD if self._is_bad else MUTED, fmt.clean(self._note, keep_newlines=True)
@@ -193,14 +193,10 @@ class EffectPanel(Panel):
         if self._before is not None:
             facts = _facts(self._before, self._after)
             if len(facts) + len(lines) > height and width >= 70:
-                half = width // 2
-                pairs = [facts[n : n + 2] for n in range(0, len(facts), 2)]
-                lines += [
-                    ruled(
-                        crop(pair[0], half - 1), [*_padded(pair[1], width - half)] if pair[1:] else [], width
-                    )
-                    for pair in pairs
-                ]
+                half, last = width // 2, facts.pop()
+                for left, right in zip(facts[::2], [*facts[1::2], []], strict=False):
+                    lines.append(ruled(crop(left, half - 1), _padded(right, width - half), width))
+                lines.append(last)
             else:
                 lines += facts
         return [crop(line, width) for line in lines[:height]]
@@ -211,14 +207,16 @@ def _padded(line: Line, width: int) -> Line:
     return [*shown, (" " * (width - length(shown)), TEXT)]
 
 
+Writer = Callable[["Estimate"], str]
+
+
 def _facts(before: Estimate, after: Estimate | None) -> list[Line]:
-    def fact(label: str, write: object, better: bool | None = None) -> Line:
-        assert callable(write)
+    def fact(label: str, write: Writer, better: bool | None = None, short: Writer | None = None) -> Line:
         old = write(before)
         line: Line = [(label.ljust(8), MUTED)]
         if after is None or (new := write(after)) == old:
             return [*line, (old, TEXT)]
-        old = old.partition(" (")[0]  # a range of what is no more
+        old = short(before) if short else old
         style = {True: GOOD, False: DOUBTFUL, None: STRONG}[better]
         return [*line, (old, MUTED), (" → ", MUTED), (new, style)]
 
@@ -230,7 +228,12 @@ def _facts(before: Estimate, after: Estimate | None) -> list[Line]:
         return fmt.money(found.cost.local, found.cost.currency)
 
     return [
-        fact("memory", fits, None if after is None or after.memory.fits is not False else False),
+        fact(
+            "memory",
+            fits,
+            None if after is None or after.memory.fits is not False else False,
+            lambda found: fmt.size(found.memory.total_bytes),
+        ),
         fact("batch", lambda found: f"{found.memory.micro_batch} at a time"),
         fact("model", lambda found: f"{fmt.count(found.model.parameters)} parameters"),
         fact("tokens", lambda found: fmt.count(found.time.tokens)),
@@ -241,7 +244,12 @@ def _facts(before: Estimate, after: Estimate | None) -> list[Line]:
             lambda found: fmt.size(found.storage.total_bytes),
             _less(before, after, "storage", "total_bytes"),
         ),
-        fact("time", hours_range, _less(before, after, "time", "hours")),
+        fact(
+            "time",
+            hours_range,
+            _less(before, after, "time", "hours"),
+            lambda found: fmt.hours(found.time.hours),
+        ),
     ]
 
 
