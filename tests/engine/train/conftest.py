@@ -99,6 +99,14 @@ def make_run(tmp_path: Path, corpus: Path) -> Iterator[MakeRun]:
         end(run)
 
 
+@pytest.fixture(autouse=True)
+def full_precision() -> Iterator[None]:
+    """Give the test process torch's own precision of fp32 products back: an accelerator sets it for good."""
+    torch.set_float32_matmul_precision("highest")
+    yield
+    torch.set_float32_matmul_precision("highest")
+
+
 @pytest.fixture
 def signals() -> Iterator[None]:
     """Give the test process its own signal handlers back after a trainer ran in it."""
