@@ -21,9 +21,9 @@ from tui.bridge import in_thread
 from tui.dialogs.close_questions import CloseQuestion, KillQuestion, name_of, programs
 from tui.dialogs.dialog import Dialog
 from tui.messages import CallFailed, OpenProcessesArrived, ProcessesClosed
-from tui.widgets.cursor_lines import CursorLines
 from tui.widgets.lines import wrap
-from tui.widgets.process_list import ProcessList, gpu_text
+from tui.widgets.process_list import ProcessHeads, ProcessList, gpu_text
+from tui.widgets.rows import Rows
 
 if TYPE_CHECKING:
     from tui.bridge import Bridge
@@ -62,7 +62,8 @@ class CloseAppsDialog(ModalScreen[bool]):
             border-title-style: bold; padding: 0 1;
         }
         & Static { width: 100%; height: auto; }
-        & ProcessList { max-height: 45vh; margin: 1 0; }
+        & ProcessHeads { margin-top: 1; }
+        & ProcessList { max-height: 42vh; margin-bottom: 1; }
         & #about { max-height: 4; color: $muted; }
         & #outcome { height: auto; max-height: 60vh; margin: 1 0; }
         & #said { color: $warning; }
@@ -94,6 +95,7 @@ class CloseAppsDialog(ModalScreen[bool]):
         with Vertical(id="box") as box:
             box.border_title = Content("Close applications")
             yield Static(id="head")
+            yield ProcessHeads()
             yield ProcessList()
             with VerticalScroll(id="outcome", can_focus=False):
                 yield Static(id="told")
@@ -213,6 +215,7 @@ class CloseAppsDialog(ModalScreen[bool]):
         self._phase = phase
         has_rows = bool(self._found and self._found.processes)
         self.processes.display = has_rows and phase in ("choosing", "closing")
+        self.query_one(ProcessHeads).display = self.processes.display
         self.query_one("#about").display = has_rows and phase == "choosing"
         self.query_one("#outcome").display = phase == "told"
         self.query_one("#head").display = phase != "told"
@@ -250,7 +253,7 @@ class CloseAppsDialog(ModalScreen[bool]):
         order = "" if free is None else " The most GPU memory comes first."
         return f"{vram}{order} {note}".strip()
 
-    @on(CursorLines.Highlighted)
+    @on(Rows.Moved)
     def _move_on(self) -> None:
         self._say("")
         self._show_about()

@@ -28,8 +28,8 @@ from tui.screens.room import RoomScreen
 from tui.verbs import is_live, live_run
 from tui.widgets.check_detail import CheckDetail
 from tui.widgets.checklist import CheckList
-from tui.widgets.cursor_lines import CursorLines
 from tui.widgets.panel import Panel
+from tui.widgets.rows import Rows
 from tui.widgets.start_line import StartLine
 
 
@@ -121,7 +121,7 @@ Grey lines with an age are of the last time, and do not count.
 
     def _begin(self, *, starts_then: bool = False) -> None:
         self._board.begin(starts_then=starts_then)
-        self._row_at_begin = self.checklist.highlighted
+        self._row_at_begin = self.checklist.cursor
         self._show()
         self._check()
 
@@ -161,7 +161,7 @@ Grey lines with an age are of the last time, and do not count.
             return
         self._go_on_from_the_last_lock()
         # Whoever has moved meanwhile is looking at something.
-        if self.checklist.highlighted == self._row_at_begin:
+        if self.checklist.cursor == self._row_at_begin:
             self._go_to_blocking()
 
     def action_cancel_checks(self) -> None:
@@ -191,7 +191,7 @@ Grey lines with an age are of the last time, and do not count.
         self.start_line.show(self._board.readiness(self._live_run))
         self._show_detail()
 
-    @on(CursorLines.Highlighted)
+    @on(Rows.Moved)
     def _show_detail(self) -> None:
         selected_id = self.checklist.selected_id
         step = next((step for step in self._board.steps if step.id == selected_id), None)
@@ -235,13 +235,13 @@ Grey lines with an age are of the last time, and do not count.
 
     def panel_to_maximise(self) -> Panel | None:
         """The detail, which is what may be longer than its place."""
-        return super().panel_to_maximise() or self.detail
+        return self.detail
 
     def _go_to_blocking(self) -> None:
         """Put the cursor on a check that blocks, if any does."""
         rows = self._board.blocking_rows
-        if rows and self.checklist.highlighted not in rows:
-            self.checklist.highlighted = rows[0]
+        if rows and self.checklist.cursor not in rows:
+            self.checklist.move_to(rows[0])
 
     # --- what mends a verdict -----------------------------------------------------------------------------------
 

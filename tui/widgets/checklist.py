@@ -6,9 +6,10 @@ import time
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from textual.binding import Binding, BindingType
+
 from engine.records import Check, CheckStep
 from tui import format as fmt
-from tui.widgets.cursor_lines import CursorLines
 from tui.widgets.lines import (
     BAD,
     BLUE,
@@ -23,6 +24,7 @@ from tui.widgets.lines import (
     crop,
     length,
 )
+from tui.widgets.pick_list import PickList
 
 LAST_STEP = "rehearsal"
 """It begins when all the others are through."""
@@ -73,14 +75,17 @@ class Standing:
         return self.known.get(step_id)
 
 
-class CheckList(CursorLines):
+class CheckList(PickList):
     """Steps by their ids; the one under the cursor is what the detail is about."""
 
     HELP = "The steps in order. j and k or the arrows move, Enter shows the evidence and the remedy at large."
-    DEFAULT_CSS: ClassVar[str] = "CheckList { padding: 0 1; }"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("pagedown,ctrl+f", "screen.scroll_detail(1)", "More", show=False, id="checklist.more"),
+        Binding("pageup,ctrl+b", "screen.scroll_detail(-1)", "Less", show=False, id="checklist.less"),
+    ]
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id)
+        super().__init__("Checks", id=id)
         self._standing = Standing()
 
     def show(self, standing: Standing) -> None:
@@ -91,10 +96,7 @@ class CheckList(CursorLines):
             self.redraw()
             return
         ids = [step.id for step in standing.steps]
-        self._cursor = ids.index(selected) if selected in ids else 0
-        self.refresh(layout=True)
-        self.redraw()
-        self.post_message(self.Highlighted(self.highlighted))
+        self.show_anew(ids.index(selected) if selected in ids else 0)
 
     @property
     def num_rows(self) -> int:
@@ -104,7 +106,7 @@ class CheckList(CursorLines):
     @property
     def selected_id(self) -> str | None:
         """The id of the step under the cursor; None where there are no steps yet."""
-        return self._standing.steps[self.highlighted].id if self._standing.steps else None
+        return self._standing.steps[self.cursor].id if self._standing.steps else None
 
     def draw_row(self, index: int, width: int) -> Line:
         """Title, dots, a time, the state; where there is room, the evidence behind it."""

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from engine.records import OpenProcess
 from tui import format as fmt
 from tui.widgets.checklist import short_age
-from tui.widgets.cursor_lines import CursorLines
-from tui.widgets.lines import BLUE, FAINT, MUTED, TEXT, Line, crop, length
+from tui.widgets.lines import BLUE, FAINT, MUTED, TEXT, Line, Lines, crop, length
+from tui.widgets.pick_list import PickList
 
 _WIDE_FROM = 84
 """Width from which resident memory has its column; the reason why not has what is left over."""
@@ -16,22 +16,36 @@ _LEAST_REASON_WIDTH = 20
 _NAME_WIDTH = 26
 
 
-class ProcessList(CursorLines):
+class ProcessHeads(Lines):
+    """The headings above the list, which stay where they are."""
+
+    DEFAULT_CSS = "ProcessHeads { height: 1; padding: 0 1; }"
+
+    def draw(self, width: int, height: int) -> list[Line]:
+        """One row, in the columns of the list."""
+        has_ram, name_width, reason_width = _columns(width - 3)
+        ram = f"  {'RAM':>9}" if has_ram else ""
+        reason = "  why it stays" if reason_width else ""
+        head = (
+            f"      {'program'.ljust(name_width)}{'pid':>9}  {'user':<10}{'GPU memory':>12}{ram}  {'age':>8}"
+        )
+        return [[(head + reason, FAINT)]]
+
+
+class ProcessList(PickList):
     """A row a program, in the engine's order: the most GPU memory first. What may not be closed cannot be marked."""
 
     HELP = "Programs that hold GPU memory, or that preflight.close_apps names. Space marks one, a all that may close."
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id)
+        super().__init__("Programs", id=id)
         self._processes: tuple[OpenProcess, ...] = ()
         self._marked: set[tuple[int, float | None]] = set()
 
     def show(self, processes: Sequence[OpenProcess]) -> None:
         """Show another list; nothing is marked in it."""
-        self._processes, self._marked, self._cursor = tuple(processes), set(), 0
-        self.refresh(layout=True)
-        self.redraw()
-        self.post_message(self.Highlighted(0))
+        self._processes, self._marked = tuple(processes), set()
+        self.show_anew(0)
 
     @property
     def marked(self) -> tuple[OpenProcess, ...]:
@@ -41,7 +55,7 @@ class ProcessList(CursorLines):
     @property
     def selected(self) -> OpenProcess | None:
         """The program under the cursor."""
-        return self._processes[self.highlighted] if self._processes else None
+        return self._processes[self.cursor] if self._processes else None
 
     def mark(self) -> bool:
         """Mark the program under the cursor, or take its mark back; False where it may not be closed."""
@@ -50,7 +64,7 @@ class ProcessList(CursorLines):
             return False
         self._marked ^= {_key(process)}
         self.redraw()
-        self.post_message(self.Highlighted(self.highlighted))
+        self.post_message(self.Moved(self))
         return True
 
     def mark_all(self) -> None:
@@ -58,25 +72,12 @@ class ProcessList(CursorLines):
         allowed = {_key(process) for process in self._processes if process.may_close}
         self._marked = set() if allowed == self._marked else allowed
         self.redraw()
-        self.post_message(self.Highlighted(self.highlighted))
+        self.post_message(self.Moved(self))
 
     @property
     def num_rows(self) -> int:
         """A row a program."""
         return len(self._processes)
-
-    @property
-    def num_heads(self) -> int:
-        """The headings."""
-        return 1
-
-    def draw_head(self, width: int) -> list[Line]:
-        """The headings."""
-        has_ram, name_width, reason_width = _columns(width)
-        ram = f"  {'RAM':>9}" if has_ram else ""
-        reason = "  why it stays" if reason_width else ""
-        head = f"    {'program'.ljust(name_width)}{'pid':>9}  {'user':<10}{'GPU memory':>12}{ram}  {'age':>8}"
-        return [[(head + reason, FAINT)]]
 
     def draw_row(self, index: int, width: int) -> Line:
         """Mark, name, pid, user, memory, age; the reason why it stays where there is room."""
