@@ -39,6 +39,18 @@ class SampleBook(msgspec.Struct, frozen=True, kw_only=True):
     """What a text can be had from now, the newest first."""
 
 
+class TextRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A text that a person wants of a run's model."""
+
+    prompt: str
+    source: str = ""
+    """`FINISHED` or the name of a checkpoint; empty: the newest good one."""
+    max_tokens: int = 200
+    temperature: float = 0.8
+    top_p: float = 0.95
+    seed: int = 1
+
+
 class LogLine(msgspec.Struct, frozen=True, kw_only=True):
     """One event, or one line of output."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import on, work
 from textual.app import App, ComposeResult, SystemCommand
@@ -20,7 +20,6 @@ from textual.widgets import Static
 
 from engine.errors import EngineError
 from engine.records import RunSnapshot, RunSummary
-from engine.story import Digest
 from tui import format as fmt
 from tui import modes
 from tui.bridge import Bridge, in_thread
@@ -39,6 +38,9 @@ from tui.messages import (
 )
 from tui.theme import NIGHT
 from tui.verbs import is_live, live_run
+
+if TYPE_CHECKING:
+    from engine.story import Digest
 
 
 class LlmTui(App[str | None]):

@@ -9,7 +9,6 @@ import asyncio
 import codecs
 import threading
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -33,23 +32,10 @@ if TYPE_CHECKING:
     from engine.runs.client import Workspace
     from engine.runs.logs import LogReader as LogReader
     from engine.settings_edit import SettingsForm
-    from engine.story import Digest, SampleBook
+    from engine.story import Digest, SampleBook, TextRequest
 
 Parameters = ParamSpec("Parameters")
 Answer = TypeVar("Answer")
-
-
-@dataclass(frozen=True)
-class TextRequest:
-    """A text that a person wants of a run's model."""
-
-    prompt: str
-    source: str
-    """"model" or the name of a checkpoint; empty: the newest good one."""
-    max_tokens: int = 200
-    temperature: float = 0.8
-    top_p: float = 0.95
-    seed: int = 1
 
 
 _PIECE_BYTES = 4096

@@ -1,5 +1,7 @@
 """The vocabulary of the app: facts in the past tense, requests that end in `Requested`.
 
+What only the settings, the samples and the log say is in `tui/late_messages.py`: every class costs the first paint.
+
 A message is written once and then only read. Its class cannot be frozen, because Textual keeps its own delivery
 marks on every message; the records that a message carries are frozen.
 """
@@ -24,8 +26,7 @@ from engine.records import (
 if TYPE_CHECKING:
     from engine.bill import EntryDetail
     from engine.estimate import Estimate
-    from engine.settings_edit import SettingsForm
-    from engine.story import Digest, LogView, SampleBook
+    from engine.story import Digest
 
 
 @dataclass(eq=False)
@@ -194,88 +195,6 @@ class CallFailed(Message):
 
     title: str
     remedy: str
-
-
-@dataclass(eq=False)
-class FormArrived(Message):
-    """settings.toml was read; `title` says why not, where it could not be."""
-
-    form: SettingsForm | None
-    title: str = ""
-    remedy: str = ""
-
-
-@dataclass(eq=False)
-class ValueChecked(Message):
-    """The engine has looked at what is being typed; `problem` is empty where it may stand."""
-
-    dotted: str
-    text: str
-    problem: str
-    is_final: bool
-    """Whether it was given, not only typed."""
-
-
-@dataclass(eq=False)
-class EffectArrived(Message):
-    """What the changes of the form do was worked out; the estimate is None where it could not be, for `problem`."""
-
-    number: int
-    """Of the state of the form that it is about."""
-    before: Estimate | None
-    after: Estimate | None
-    problem: str = ""
-
-
-@dataclass(eq=False)
-class SettingsSaved(Message):
-    """The form was written into the file; `title` says why not, where it could not be."""
-
-    title: str = ""
-    remedy: str = ""
-
-
-@dataclass(eq=False)
-class SamplesArrived(Message):
-    """What the model of a run has said was read."""
-
-    book: SampleBook
-
-
-@dataclass(eq=False)
-class TextGrew(Message):
-    """A text that was asked for has grown to this."""
-
-    text: str
-
-    def can_replace(self, message: Message) -> bool:
-        """A longer text makes a shorter one needless."""
-        return isinstance(message, TextGrew)
-
-
-@dataclass(eq=False)
-class TextEnded(Message):
-    """A text is whole, was given up, or could not be written; `problem` is empty unless that."""
-
-    problem: str = ""
-    is_given_up: bool = False
-
-
-@dataclass(eq=False)
-class LogArrived(Message):
-    """The window onto a run's log was read."""
-
-    run_id: str
-    view: LogView
-    cursor: tuple[bool, int] | None = None
-    """The line to stand on, by its name; None: the same as before."""
-
-
-@dataclass(eq=False)
-class LogSearchEnded(Message):
-    """The output of a run was searched to an end of the file, in vain."""
-
-    text: str
 
 
 @dataclass(eq=False)

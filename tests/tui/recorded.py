@@ -57,8 +57,7 @@ from engine.settings import CloudOffer, CloudSettings, Settings
 from engine.settings_edit import SettingsForm
 from engine.settings_file import template
 from engine.shape import PRESETS
-from engine.story import Digest, Incident, SampleAt, SampleBook
-from tui.bridge import TextRequest
+from engine.story import Digest, Incident, SampleAt, SampleBook, TextRequest
 
 NOW = time.time()
 RUN_ID = "1123-192601-tiny-ab12"

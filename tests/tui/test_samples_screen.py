@@ -11,12 +11,11 @@ from msgspec.structs import replace
 
 from engine import Workspace, settings_file
 from engine.records import RunState
-from engine.story import Digest
+from engine.story import Digest, TextRequest
 from tests.conftest import wait_for
 from tests.tui.recorded import RUN_ID, RecordedBridge, digest, in_state
 from tests.tui.test_screens import SIZES, opened, text, until
 from tui.app import LlmTui
-from tui.bridge import TextRequest
 from tui.dialogs.ask_text import AskTextDialog
 from tui.dialogs.digest import DigestDialog
 from tui.screens.samples import SamplesScreen
@@ -59,7 +58,7 @@ async def test_a_prompt_of_ones_own_is_asked_for_and_written() -> None:
         assert "temperature is a number from 0 to 10." in text(app) and not bridge.texts
         await pilot.press("ctrl+u", *"0.5", "enter")
         await until(pilot, lambda: "test_error" in text(app) and "Your prompt, step-200" in text(app))
-        assert bridge.texts == [TextRequest("for x in", "step-200", 200, 0.5, 0.95, 1)]
+        assert bridge.texts == [TextRequest(prompt="for x in", source="step-200", temperature=0.5)]
         screen = app.screen
         assert isinstance(screen, SamplesScreen)
         await until(pilot, lambda: not screen._is_writing)

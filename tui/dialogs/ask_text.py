@@ -12,8 +12,8 @@ from textual.content import Content
 from textual.validation import Integer, Number
 from textual.widgets import Input, Label, Static
 
+from engine.story import TextRequest
 from tui import format as fmt
-from tui.bridge import TextRequest
 from tui.dialogs.dialog import Dialog
 
 FIELDS = (

@@ -20,7 +20,8 @@ from engine.errors import EngineError
 from engine.story import BEFORE, OUTPUT, LogLine, LogView
 from tui import format as fmt
 from tui.bridge import in_thread
-from tui.messages import CallFailed, LogArrived, LogSearchEnded
+from tui.late_messages import LogArrived, LogSearchEnded
+from tui.messages import CallFailed
 from tui.screens.room import RoomScreen
 from tui.widgets.line_input import LineInput
 from tui.widgets.log_panels import GAPS, LinePanel, LogRows, chosen, plain
@@ -54,14 +55,15 @@ class LogScreen(RoomScreen):
     CSS_PATH = "log.tcss"
     AUTO_FOCUS = "LogRows"
     HELP_TEXT = """
-Events of the run and what its processes have printed, oldest first, followed to the newest.
-Printed lines have no level and no time of their own: theirs is when the supervisor saw them.
+Events of the run and what its processes have printed, oldest
+first, followed to the newest. Printed lines have no level and
+no time of their own: theirs is when the supervisor saw them.
 
   j k ↑ ↓  another line; it stands whole below
   g G      the first, the last; on the last one it follows
   f        follow on or off
   l        level: all, warnings and errors, errors
-  o        origin: all, events, supervisor, trainer, corpus, output
+  o        origin: all, events, one process, output
   /        search; n the next, N the one before, through all of the output
   y Y      copy the selected line; all lines on the screen
   escape   end the search
@@ -189,7 +191,9 @@ Printed lines have no level and no time of their own: theirs is when the supervi
     def _tell(self) -> None:
         """Say in the frame what is shown of how much."""
         view = self._view
-        size = "" if view is None or not view.total_bytes else f" of {fmt.size_decimal(view.total_bytes)}"
+        size = (
+            "" if view is None or not view.total_bytes else f", {fmt.size_decimal(view.total_bytes)} printed"
+        )
         parts = [
             "following" if self._follows else f"line {self.rows.cursor + 1}",
             LEVELS[self._level][0],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual import getters, on, work
 from textual.app import ComposeResult
@@ -14,16 +14,15 @@ from textual.content import Content
 from textual.widgets import Static
 
 from engine.errors import EngineError
+from engine.story import SampleAt, SampleBook, TextRequest
 from tui import format as fmt
-from tui.bridge import TextRequest, in_thread
-from tui.messages import CallFailed, SamplesArrived, TextEnded, TextGrew
+from tui.bridge import in_thread
+from tui.late_messages import SamplesArrived, TextEnded, TextGrew
+from tui.messages import CallFailed
 from tui.screens.room import RoomScreen
 from tui.widgets.panel import Panel
 from tui.widgets.rows import Rows
 from tui.widgets.sample_panels import StepRows, WordsPanel
-
-if TYPE_CHECKING:
-    from engine.story import SampleAt, SampleBook
 
 READ_EVERY_S = 5.0
 SHOW_EVERY_S = 0.1
@@ -38,14 +37,16 @@ class SamplesScreen(RoomScreen):
     CSS_PATH = "samples.tcss"
     AUTO_FOCUS = "StepRows"
     HELP_TEXT = """
-What the model made of the fixed prompt at every sample: two of them side by side. The prompt is
-training.sample_prompt of the settings; the list has the loss of each step.
+What the model made of the fixed prompt at every sample: two
+of them side by side. The prompt is training.sample_prompt of
+the settings; the list has the loss of each step.
 
   j k ↑ ↓  another step at the right
   l        the selected step at the left
-  p        a prompt of your own, from any checkpoint that is kept; it is written on the CPU,
-           and a training goes first
-  escape   give up a text that is being written; else back from your own text to the samples
+  p        a prompt of your own, from any checkpoint that is
+           kept; written on the CPU, a training goes first
+  escape   give up a text that is being written; else back
+           from your own text to the samples
   y        copy the text at the right
 """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -73,7 +74,7 @@ training.sample_prompt of the settings; the list has the loss of each step.
         super().on_mount()
         self._book: SampleBook | None = None
         self._left_step: int | None = None
-        self._request = TextRequest("def ", "")
+        self._request = TextRequest(prompt="def ")
         self._own: str | None = None
         """The text of the person's own prompt; None: a sample stands at the right."""
         self._own_note = ""
@@ -115,7 +116,7 @@ training.sample_prompt of the settings; the list has the loss of each step.
         steps = [sample.step for sample in book.samples]
         if self._left_step not in steps:
             self._left_step = steps[0] if steps else None
-        self.steps.border_title = f"Samples of {fmt.clean(book.run_id)}"
+        self.steps.border_title = f"Steps of {fmt.clean(book.run_id)}"
         self._show()
 
     # --- showing ------------------------------------------------------------------------------------------------

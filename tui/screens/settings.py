@@ -17,7 +17,7 @@ from textual.widgets import Input, Static
 from engine.errors import EngineError
 from tui import format as fmt
 from tui.bridge import in_thread
-from tui.messages import EffectArrived, FormArrived, SettingsSaved, ValueChecked
+from tui.late_messages import EffectArrived, FormArrived, SettingsSaved, ValueChecked
 from tui.screens.room import RoomScreen
 from tui.verbs import live_run
 from tui.widgets.line_input import LineInput
@@ -39,17 +39,20 @@ class SettingsScreen(RoomScreen):
     CSS_PATH = "settings.tcss"
     AUTO_FOCUS = "SettingsRows"
     HELP_TEXT = """
-settings.toml as a form: what every key is for, what it takes, its default, and what a change does to
-memory, hours and money. Nothing is written before ctrl+s; comments and order of the file stay.
-A run that is going keeps the settings it began with: they are frozen in its folder.
+settings.toml as a form: what every key is for, what it
+takes, its default, and what a change does to memory, hours
+and money. Nothing is written before ctrl+s; the comments and
+the order of the file stay. A run that is going keeps the
+settings it began with: they are frozen in its folder.
 
-  enter    edit the selected key; enter again takes the value, escape leaves it as it was
+  enter    edit the selected key; enter again takes the value
+  escape   leave it as it was
   space    the next value, where there are only a few
   d        back to the default
   u        undo the change of the selected key
   /        show only keys that hold a word; escape shows all
   ctrl+s   save
-  r        read the file again; changes that are not saved stay
+  r        read the file again; what is not saved stays
 """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+s", "save", "Save", tooltip="Write the changes into settings.toml", id="settings.save"),
