@@ -23,7 +23,7 @@ from tui.verbs import live_run
 from tui.widgets.line_input import LineInput
 from tui.widgets.panel import Panel
 from tui.widgets.rows import Rows
-from tui.widgets.settings_panels import KEY_WIDTH, EffectPanel, KeyPanel, SettingsRows, value_of
+from tui.widgets.settings_panels import KEY_WIDTH, EffectPanel, KeyPanel, SettingsRows, value_of, why_none
 
 if TYPE_CHECKING:
     from engine.estimate import Estimate
@@ -122,7 +122,7 @@ settings it began with: they are frozen in its folder.
         self.set_class(not is_usable, "-empty")
         if not is_usable:
             self._form = form
-            self.query_one("#nothing", Static).update(Content(_why_none(message)))
+            self.query_one("#nothing", Static).update(Content(why_none(form, message.title, message.remedy)))
             self.offer("none", form is not None and form.text is None)
             return
         assert form is not None
@@ -394,13 +394,3 @@ settings it began with: they are frozen in its folder.
     def panel_to_maximise(self) -> Panel | None:
         """What the changes do, unless another panel has the focus."""
         return super().panel_to_maximise() or self.effect
-
-
-def _why_none(message: FormArrived) -> str:
-    """What stands in the place of the form where there is none."""
-    form = message.form
-    if form is None:
-        return fmt.clean(f"{message.title}\n{message.remedy}\nr reads it again.", keep_newlines=True)
-    if form.text is None:
-        return "There is no settings.toml here yet.\nEnter writes one, with every setting explained."
-    return fmt.clean(f"{form.problem}\nr reads it again.", keep_newlines=True)

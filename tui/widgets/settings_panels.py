@@ -51,6 +51,15 @@ def value_of(key: KeyForm, changes: Changes) -> str:
     return key.default if changed is None else changed
 
 
+def why_none(form: SettingsForm | None, title: str, remedy: str) -> str:
+    """What stands in the place of the keys where there are none; title and remedy tell why there is no form."""
+    if form is None:
+        return fmt.clean(f"{title}\n{remedy}\nr reads it again.", keep_newlines=True)
+    if form.text is None:
+        return "There is no settings.toml here yet.\nEnter writes one, with every setting explained."
+    return fmt.clean(f"{form.problem}\nr reads it again.", keep_newlines=True)
+
+
 class SettingsRows(Rows):
     """Every key with its value, by section; those that were changed here are marked."""
 
