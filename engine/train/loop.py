@@ -33,7 +33,7 @@ from engine.train.matmul_probe import keep_peak
 from engine.train.model import Decoder
 from engine.train.model_folder import ModelInfo, write_model
 from engine.train.observe import Observer
-from engine.train.optim import OptimizerSet, learning_rate_frac
+from engine.train.optim import OptimizerSet, learning_rate_frac, muon_momentum
 from engine.train.sample import Vocabulary
 from engine.train.step import Stepper, StepResult
 
@@ -75,7 +75,11 @@ class Training:
         self.model = Decoder(self.plan.shape, num_recomputed_blocks=self.plan.num_recomputed_blocks)
         self.model.to(self.accelerator.device)
         self.optimizer = OptimizerSet(
-            self.model, self.plan.optimizer, self.plan.learning_rate, self.settings.weight_decay
+            self.model,
+            self.plan.optimizer,
+            self.plan.learning_rate,
+            self.settings.weight_decay,
+            muon_momentum(self.plan.steps),
         )
         self.stepper = Stepper(
             self.model, self.optimizer, self.accelerator, self.plan, self.settings, tokens, journal

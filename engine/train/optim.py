@@ -19,6 +19,9 @@ HEAD = "lm_head.weight"
 ADAMW_BETAS = (0.9, 0.95)
 ADAMW_EPS = 1e-8
 MUON_MOMENTUM = 0.95
+"""Of runs of some thousand steps, as in the public records."""
+SHORT_RUN_MOMENTUM = 0.85
+"""Of runs of some hundred steps, in which an average over 20 of them lags behind: see `muon_momentum`."""
 QUICK_RATE = 10.0
 """Times the rate of the rest, for embedding and norms beside Muon.
 
@@ -39,6 +42,11 @@ def learning_rate_frac(step: int, steps: int, warmup_frac: float, decay_frac: fl
     return min(1.0, step / warmup, (steps - step + 1) / decay)
 
 
+def muon_momentum(steps: int) -> float:
+    """An average over about a hundredth of a run's steps, between the two bounds: 667 steps and 2,000."""
+    return min(MUON_MOMENTUM, max(SHORT_RUN_MOMENTUM, 1.0 - 100.0 / steps))
+
+
 def is_hidden_matrix(name: str, parameter: Tensor) -> bool:
     """Whether a parameter is one of the matrices within the blocks: what Muon updates and what decays."""
     return parameter.ndim == 2 and ".layers." in name
@@ -47,7 +55,14 @@ def is_hidden_matrix(name: str, parameter: Tensor) -> bool:
 class OptimizerSet:
     """The optimizers of one model, used as one; its state is known by the parameters' names."""
 
-    def __init__(self, model: nn.Module, kind: str, learning_rate: float, weight_decay: float) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        kind: str,
+        learning_rate: float,
+        weight_decay: float,
+        momentum: float = MUON_MOMENTUM,
+    ) -> None:
         self._names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
         self._peak = learning_rate
         self.learning_rate = learning_rate
@@ -62,7 +77,7 @@ class OptimizerSet:
                 matrices,
                 lr=learning_rate,
                 weight_decay=weight_decay,
-                momentum=MUON_MOMENTUM,
+                momentum=momentum,
                 adjust_lr_fn="match_rms_adamw",
             )
             adamw = _adamw([_group(others, rate=QUICK_RATE), _group(head)], learning_rate)

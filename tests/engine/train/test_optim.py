@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from engine.train.model import Decoder
-from engine.train.optim import OptimizerSet, learning_rate_frac
+from engine.train.optim import OptimizerSet, learning_rate_frac, muon_momentum
 from tests.engine.train.conftest import SMALL
 
 
@@ -30,6 +30,14 @@ def test_muon_gets_the_hidden_matrices_and_adamw_the_rest():
     assert muon.param_groups[0]["weight_decay"] == 0.1
     assert all(group["weight_decay"] == 0.0 for group in adamw.param_groups)
     assert muon.param_groups[0]["adjust_lr_fn"] == "match_rms_adamw"
+
+
+def test_a_short_run_averages_fewer_gradients():
+    assert [muon_momentum(steps) for steps in (1, 300, 666)] == [0.85, 0.85, 0.85]
+    assert muon_momentum(1000) == pytest.approx(0.9)
+    assert [muon_momentum(steps) for steps in (2000, 100_000)] == [0.95, 0.95]
+    muon, _ = OptimizerSet(small_model(), "muon", 1e-3, 0.1, muon_momentum(300)).optimizers
+    assert muon.param_groups[0]["momentum"] == 0.85
 
 
 def test_adamw_decays_matrices_alone():
