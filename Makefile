@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint format types contracts bench bench-energy bench-loss bench-engine bench-telemetry bench-tui clean
+.PHONY: help run test check lint format types contracts bench bench-energy bench-loss bench-engine bench-telemetry bench-tui bench-engine bench-footprint bench-loss clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,13 +32,16 @@ types: $(VENV)/.installed-dev
 contracts: $(VENV)/.installed-dev
 	@$(BIN)/lint-imports
 
-bench: bench-energy bench-engine bench-telemetry bench-tui ## every measurement behind docs/LOG.md, on this machine
+bench: bench-energy bench-telemetry bench-tui bench-engine bench-footprint bench-loss ## every measurement behind docs/LOG.md, on this machine
 
 bench-energy: $(VENV)/.installed-bench ## error of the GPU's energy against a known truth, beside Zeus and CodeCarbon
 	@$(BIN)/python -m bench.energy $(ARGS)
 
 bench-engine: $(VENV)/.installed-bench ## tokens a second of the training step beside Hugging Face, litgpt and a plain loop
 	@$(BIN)/python -m bench.engine $(ARGS)
+
+bench-footprint: $(VENV)/.installed-dev ## the memory formula against every tensor of a training step (an hour)
+	@$(BIN)/python -m bench.footprint $(ARGS)
 
 bench-loss: $(VENV)/.installed-bench ## tokens and time to a validation loss, beside Hugging Face's Trainer with AdamW (half an hour)
 	@$(BIN)/python -m bench.loss $(ARGS)
