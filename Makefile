@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint format types contracts bench bench-energy bench-loss bench-engine bench-telemetry bench-tui bench-engine bench-footprint bench-loss clean
+.PHONY: help run test check lint format types contracts clean
+.PHONY: bench bench-energy bench-engine bench-footprint bench-loss bench-telemetry bench-tui
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
