@@ -70,6 +70,7 @@ class Contender:
     @classmethod
     def start(cls, name: str, python: str, folder: Path) -> Contender:
         """Begin its warm-up."""
+        folder.mkdir(parents=True, exist_ok=True)
         log = folder / f"{name}.log"
         environment = {**os.environ, "OMP_NUM_THREADS": "2", "PYTHONPATH": str(Path(__file__).parents[1])}
         for key in TUNED_ENVIRONMENT:
