@@ -1,6 +1,6 @@
 """Measures tokens and time to a validation loss, beside Hugging Face's Trainer with AdamW and its cosine.
 
-Run: python -m bench.loss [--tokens 1200128] [--seeds 1 2] [--rates 1e-3 2e-3 4e-3] [--python OTHER] [--pictures DIR]
+Run: python -m bench.loss [--tokens 1200128] [--seeds 1 2] [--rates 1.4e-3 2e-3 2.8e-3] [--python OTHER] [--pictures DIR]
 
 The Trainer trains the same model (preset tiny, equal parameters) on the same tokens of the same corpus with twice
 the tokens; its peak rate is the best of --rates with the first seed. Ours is a run as `llm-tui run` trains it, with
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -167,6 +168,8 @@ def verdict(pairs: list[tuple[Side, Side]]) -> tuple[list[str], bool]:
             f"| {mine.seed} | {other.bits_per_byte:.4f} | {mine.bits_per_byte:.4f} | x {tokens_frac:.2f} | "
             f"x {time_frac:.2f} | {where} |"
         )
+    mine_mean, other_mean = (statistics.mean(pair[which].bits_per_byte for pair in pairs) for which in (0, 1))
+    lines.append(f"| mean | {other_mean:.4f} | {mine_mean:.4f} | | | |")
     return lines, is_met
 
 
@@ -239,7 +242,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokens", type=int, default=1_200_128)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 2e-3, 4e-3])
+    parser.add_argument("--rates", type=float, nargs="+", default=[1.4e-3, 2e-3, 2.8e-3])
     parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--set", action="append", default=[], help="a setting of ours, as of `llm-tui run`")
     parser.add_argument("--python", default=sys.executable)
