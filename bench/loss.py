@@ -1,6 +1,6 @@
 """Measures tokens and time to a validation loss, beside Hugging Face's Trainer with AdamW and its cosine.
 
-Run: python -m bench.loss [--tokens 1200128] [--seeds 1 2] [--rates 1.4e-3 2e-3 2.8e-3] [--python OTHER] [--pictures DIR]
+Run: python -m bench.loss [--tokens 1200128] [--seeds 1 2] [--rates 1.4e-3 2e-3 2.8e-3] [--python OTHER]
 
 The Trainer trains the same model (preset tiny, equal parameters) on the same tokens of the same corpus with twice
 the tokens; its peak rate is the best of --rates with the first seed. Ours is a run as `llm-tui run` trains it, with
