@@ -120,7 +120,7 @@ class TrainingDefaults(msgspec.Struct, frozen=True, kw_only=True):
 
 
 DEFAULTS: dict[str, TrainingDefaults] = {
-    "tiny": TrainingDefaults(tokens=1_200_000, tokens_per_step=4_096, learning_rate=4e-3),
+    "tiny": TrainingDefaults(tokens=1_200_000, tokens_per_step=2_048, learning_rate=4e-3),
     "15m": TrainingDefaults(tokens=100_000_000, tokens_per_step=16_384, learning_rate=3e-3),
     "45m": TrainingDefaults(tokens=300_000_000, tokens_per_step=65_536, learning_rate=2e-3),
     "134m": TrainingDefaults(tokens=1_000_000_000, tokens_per_step=262_144, learning_rate=1.5e-3),

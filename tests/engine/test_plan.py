@@ -112,7 +112,7 @@ def test_the_arithmetic_of_a_plan_holds(
 
 def test_a_micro_batch_that_was_set_is_kept_and_the_step_rounded_to_it() -> None:
     found = planned(CPU, {"micro_batch": 5}, preset="tiny")
-    assert (found.micro_batch, found.tokens_per_step) == (5, 20 * 256)
+    assert (found.micro_batch, found.tokens_per_step) == (5, 10 * 256)
     assert planned(CPU, {"micro_batch": 4, "tokens_per_step": 2048}, preset="tiny").grad_accum == 2
     assert planned(CPU, {"tokens_per_step": 1000}, preset="tiny").tokens_per_step == 1024
 
@@ -221,7 +221,7 @@ def test_the_sizes_to_try_go_two_beyond_what_fits_by_formula() -> None:
     roomy, settings = budgeted(1000)
     assert sizes_to_try(roomy, settings)[-1].micro_batch == plan.CUDA_MICRO_STEP_TOKENS // 1024
     cpu = sizes_to_try(planned(CPU, preset="tiny"), TrainingSettings())
-    assert [size.micro_batch for size in cpu] == [1, 2, 4, 8, 16]
+    assert [size.micro_batch for size in cpu] == [1, 2, 4, 8]
 
 
 def test_the_sizes_to_try_heed_the_settings() -> None:
