@@ -17,6 +17,18 @@ class ExitCode(IntEnum):
     """A blocking check of the preflight stands in the way."""
 
 
+class TrainerExit(IntEnum):
+    """Exit codes of `python -m engine.train run`, and of the processes beside it; any other is a crash."""
+
+    FINISHED = 0
+    REFUSED = 2
+    """An EngineError: a restart would meet it again."""
+    STOPPED = 10
+    """Told to stop; a checkpoint was saved."""
+    ORPHANED = 11
+    """Its supervisor is gone or the system ends it; a checkpoint was saved."""
+
+
 class EngineError(Exception):
     """Something a person can mend: what is wrong, and what to do about it.
 

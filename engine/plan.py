@@ -24,7 +24,8 @@ GIB = 2**30
 FOUR_GB_CARD_BYTES = int(3.6 * GIB)
 """What a card sold with 4 GB has at least: it reports 3.8 to 4.0 GiB, less where the firmware keeps some."""
 CUDA_MARGIN_FRAC = 0.05
-"""Share of the free VRAM left alone, for the allocator's fragments and the formula's error."""
+"""Share of the free VRAM left alone, for the allocator's fragments and the formula's error; measured peaks keep it
+of what is free at that time."""
 CPU_MARGIN_FRAC = 0.20
 """Share of the free RAM left to everything else on the machine."""
 CPU_MICRO_STEP_TOKENS = 4_096
@@ -34,7 +35,7 @@ CUDA_MICRO_STEP_TOKENS = 65_536
 """On a GPU a larger one gains nothing more: parameter traffic is below 1 % of the step by then."""
 GOOD_MICRO_BATCH = 8
 """Sequences at a time to begin with on a GPU whose free memory is unknown."""
-SAME_SPEED_FRAC = 0.15
+SAME_PREDICTED_FRAC = 0.15
 """Predicted speeds that differ by less count as equal: the share of its peak that a device reaches is known no better,
 and what the formula leaves out (launches, kernels too small to fill a GPU) speaks against small micro-steps."""
 FULL_MICRO_STEP_TOKENS = {"cuda": 8_192, "cpu": 4_096}
@@ -49,7 +50,7 @@ NUM_SIZES_BEYOND = 2
 MOST_PASSES = 40
 """Passes over the corpus beyond which repeating it taught nothing. Source: arXiv 2305.16264, figure 5."""
 COMPILE_PAYS_S = {"cuda": 600.0, "cpu": 1800.0}
-"""Predicted seconds of a run from which compiling (1 to 2 min, for 4 to 19 % on a CPU, more on a GPU) pays."""
+"""Seconds of a run from which compiling (1 to 2 min, for 4 to 19 % on a CPU, more on a GPU) pays."""
 COMPILE_PAYS_FLOP = 1e16
 """The same on a GPU that is not in the table."""
 
@@ -283,7 +284,7 @@ class _Search:
         found = self.candidates(training)
         fitting = found[: max(1, self.num_fitting(found))]
         fastest = max(step.tokens_per_s_frac for step in fitting)
-        as_fast = [step for step in fitting if step.tokens_per_s_frac >= fastest * (1 - SAME_SPEED_FRAC)]
+        as_fast = [step for step in fitting if step.tokens_per_s_frac >= fastest * (1 - SAME_PREDICTED_FRAC)]
         full = FULL_MICRO_STEP_TOKENS[self._device.kind]
         return max(
             as_fast,
@@ -340,12 +341,29 @@ def _is_compiled(training: TrainingSettings, device: Device, run_flop: float) ->
     """`auto`: where the predicted run is long enough to pay for it, and a compiler is there to do it."""
     if training.compile != "auto":
         return training.compile == "on"
-    if not has_compiler() or (device.kind == "cuda" and (device.capability or (0, 0)) < (7, 0)):
+    if why_not_compilable(device):
         return False
     flops = throughput(device).flops
     if flops is None:
         return run_flop >= COMPILE_PAYS_FLOP
     return run_flop / flops >= COMPILE_PAYS_S[device.kind]
+
+
+def with_measured_speed(plan: RunPlan, training: TrainingSettings, tokens_per_s: float) -> RunPlan:
+    """The same plan, with `compile = "auto"` decided by a speed that was measured rather than by formula."""
+    if training.compile != "auto":
+        return plan
+    is_long = plan.tokens_total / tokens_per_s >= COMPILE_PAYS_S[plan.device.kind]
+    return msgspec.structs.replace(plan, is_compiled=is_long and not why_not_compilable(plan.device))
+
+
+def why_not_compilable(device: Device) -> str | None:
+    """What keeps a model from being compiled for a device, as the end of a sentence; None: nothing."""
+    if not has_compiler():
+        return "it takes a C++ compiler, and neither g++ nor clang++ was found"
+    if device.kind == "cuda" and (device.capability or (0, 0)) < (7, 0):
+        return "Triton, which does it, needs a GPU of compute capability 7.0 or later"
+    return None
 
 
 def has_compiler() -> bool:

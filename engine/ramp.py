@@ -8,13 +8,14 @@ Source of the spilling: nvidia.custhelp.com, answer 5490, "System Memory Fallbac
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from engine import atomic
+from engine import cache_file
 from engine.errors import EngineError
 from engine.footprint import memory_parts
 from engine.plan import MicroStep
@@ -33,6 +34,12 @@ MOST_S = {"cuda": 180.0, "cpu": 60.0}
 PHASE = "finding the batch size"
 """What a run is doing meanwhile."""
 FILE_NAME = "ramp.json"
+KEPT_S = 30 * 86_400.0
+"""A ramp that is older is made anew: what a machine does meanwhile changes."""
+END_FACT = "ramp_end"
+"""Fact in a run's store: its newest `RampEnd`."""
+SPEED_FACT = "ramp_tokens_per_s"
+"""Fact in a run's store: `RampRow.tokens_per_s` of the size that it trains with; absent where none was proven."""
 _MOST_KEPT = 50
 _MORE_ROOM = 1.1
 """Times the memory of then, from which sizes that were too large are worth another try."""
@@ -43,7 +50,11 @@ _WORKING = ("proven", "slower")
 def next_size(
     sizes: Sequence[MicroStep], rows: Sequence[RampRow], spent_s: float, device_kind: Literal["cuda", "cpu"]
 ) -> MicroStep | None:
-    """The size to try after `rows`; None: the ramp is over."""
+    """The size to try after `rows`; None: the ramp is over.
+
+    Each is at least double the one before: sizes between two differ little in speed. Only where no double one is
+    left is what lies between looked at, from the largest down.
+    """
     if spent_s >= MOST_S[device_kind] or _is_too_slow(rows) or any(row.state in _ENDING for row in rows):
         return None
     predicted = {(size.micro_batch, size.num_recomputed_blocks): size.memory_bytes for size in sizes}
@@ -52,12 +63,19 @@ def next_size(
         (predicted[size] for size, state in tried.items() if state in _TOO_LARGE and size in predicted),
         default=None,
     )
-    for size in sizes:
-        is_tried = (size.micro_batch, size.num_recomputed_blocks) in tried
-        # A larger batch that recomputes more may still need less than one that was too large.
-        if not is_tried and (too_large is None or size.memory_bytes < too_large):
-            return size
-    return None
+    largest = max((row.micro_batch for row in rows if row.state in _WORKING), default=0)
+    # A larger batch that recomputes more may still need less than one that was too large.
+    left = [
+        size
+        for size in sizes
+        if (size.micro_batch, size.num_recomputed_blocks) not in tried
+        and (too_large is None or size.memory_bytes < too_large)
+        and size.micro_batch > largest
+    ]
+    doubled = next((size for size in left if size.micro_batch >= 2 * largest), None)
+    if doubled is not None or (rows and rows[-1].state == "slower"):
+        return doubled
+    return left[-1] if left else None
 
 
 _ENDING = ("failed", "killed", "stopped")
@@ -114,6 +132,15 @@ def replan(plan: RunPlan, micro_batch: int, num_recomputed_blocks: int) -> RunPl
     )
 
 
+class RampEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """What a ramp leaves that came to its end by itself; one that was cut short leaves none."""
+
+    ramp: int
+    """As `RampRow.ramp`."""
+    is_complete: bool
+    """False: its time was up, and sizes that were left out may be faster."""
+
+
 # --- what is remembered ---------------------------------------------------------------------------------------
 
 
@@ -130,12 +157,11 @@ class RampKey(msgspec.Struct, frozen=True, kw_only=True):
     precision: str
     optimizer: str
     tokens_per_step: int
-    is_compiled: bool
     activation_checkpointing: str
 
 
 class KeptRamp(msgspec.Struct, frozen=True, kw_only=True):
-    """A ramp that came to a choice."""
+    """A ramp that is complete, and came to a choice."""
 
     at: float
     key: RampKey
@@ -156,7 +182,6 @@ def key_of(plan: RunPlan, settings: TrainingSettings, torch_version: str) -> Ram
         precision=plan.precision,
         optimizer=plan.optimizer,
         tokens_per_step=plan.tokens_per_step,
-        is_compiled=plan.is_compiled,
         activation_checkpointing=settings.activation_checkpointing,
     )
 
@@ -168,19 +193,17 @@ def path_of(workspace: Path) -> Path:
 
 def load(workspace: Path) -> list[KeptRamp]:
     """Every ramp that is kept, oldest first; none where the file is absent or damaged: it is only a cache."""
-    try:
-        return msgspec.json.decode(path_of(workspace).read_bytes(), type=list[KeptRamp])
-    except (OSError, msgspec.MsgspecError):
-        return []
+    return cache_file.load(path_of(workspace), KeptRamp)
 
 
 def recall(workspace: Path, key: RampKey, budget_bytes: int | None) -> tuple[KeptRamp, RampRow] | None:
     """The newest kept ramp of this key and its choice; None where there is none that holds.
 
-    One whose choice does not fit today's budget does not hold; nor does one that ended for want of memory, where
-    there is more of it today.
+    One that is older than `KEPT_S` does not hold, nor one whose choice does not fit today's budget, nor one that
+    ended for want of memory, where there is more of it today.
     """
-    fitting = [kept for kept in load(workspace) if kept.key == key]
+    now = time.time()
+    fitting = [kept for kept in load(workspace) if kept.key == key and 0 <= now - kept.at <= KEPT_S]
     if not fitting:
         return None
     newest = fitting[-1]
@@ -199,9 +222,7 @@ def _has_more(budget_bytes: int | None, then_bytes: int | None) -> bool:
 def keep(workspace: Path, ramp: KeptRamp) -> None:
     """Keep a ramp instead of an older one of its key. Raises: OSError where the workspace cannot be written."""
     others = [kept for kept in load(workspace) if kept.key != ramp.key]
-    encoded = msgspec.json.format(msgspec.json.encode([*others, ramp][-_MOST_KEPT:]), indent=1)
-    path_of(workspace).parent.mkdir(parents=True, exist_ok=True)
-    atomic.write_bytes(path_of(workspace), encoded + b"\n")
+    cache_file.keep(path_of(workspace), [*others, ramp][-_MOST_KEPT:])
 
 
 # --- in words -------------------------------------------------------------------------------------------------
@@ -252,7 +273,7 @@ _OUTCOMES = {
     "over-budget": "leaves no margin",
     "out-of-memory": "out of memory",
     "failed": "failed",
-    "killed": "its process died",
+    "killed": "came to no end",
     "stopped": "stopped",
     "trying": "not done",
 }

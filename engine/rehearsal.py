@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from engine import atomic
+from engine import cache_file
 from engine.records import RunPlan
 
 FILE_NAME = "rehearsal.json"
@@ -75,10 +75,7 @@ def path_of(workspace: Path) -> Path:
 
 def load(workspace: Path) -> list[Rehearsal]:
     """Every rehearsal that is kept, oldest first; none where the file is absent or damaged: it is only a cache."""
-    try:
-        return msgspec.json.decode(path_of(workspace).read_bytes(), type=list[Rehearsal])
-    except (OSError, msgspec.MsgspecError):
-        return []
+    return cache_file.load(path_of(workspace), Rehearsal)
 
 
 def newest_for(workspace: Path, plan: RunPlan) -> Rehearsal | None:
@@ -95,6 +92,4 @@ def newest_for(workspace: Path, plan: RunPlan) -> Rehearsal | None:
 
 def keep(workspace: Path, rehearsal: Rehearsal) -> None:
     """Add a rehearsal to those that are kept. Raises: OSError where the workspace cannot be written."""
-    kept = [*load(workspace), rehearsal][-_MOST_KEPT:]
-    path_of(workspace).parent.mkdir(parents=True, exist_ok=True)
-    atomic.write_bytes(path_of(workspace), msgspec.json.format(msgspec.json.encode(kept), indent=1) + b"\n")
+    cache_file.keep(path_of(workspace), [*load(workspace), rehearsal][-_MOST_KEPT:])

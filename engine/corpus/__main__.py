@@ -25,13 +25,11 @@ from engine.corpus.manifest import (
     load_manifest,
     save_manifest,
 )
-from engine.errors import CorpusError, EngineError, StoreError
+from engine.errors import CorpusError, EngineError, StoreError, TrainerExit
 from engine.records import EventRow, HeartbeatRow, RunPlan
 from engine.runs.store import RunStore
 from engine.settings_file import load
 
-EXIT_REFUSED = 2
-EXIT_ORPHANED = 11
 _BEAT_S = 0.5
 _BUSY_MS = 50
 _CLOSING_BUSY_MS = 5000
@@ -101,13 +99,13 @@ def main(arguments: list[str]) -> int:
     """Prepare the corpus of the run folder that is named; the exit code."""
     if len(arguments) != 1:
         sys.stderr.write("usage: python -m engine.corpus RUN_DIR\n")
-        return EXIT_REFUSED
+        return TrainerExit.REFUSED
     run = Path(arguments[0]).resolve()
     try:
         return _prepare_run(run)
     except OrphanedError:
         sys.stderr.write("The process that started this one is gone.\n")
-        return EXIT_ORPHANED
+        return TrainerExit.ORPHANED
     except EngineError as error:
         return _refuse(run, error)
     except OSError as error:
@@ -122,7 +120,7 @@ def _refuse(run: Path, error: EngineError) -> int:
             _write_events(run, [event])
         except StoreError as store_error:
             sys.stderr.write(f"{store_error}\n")
-    return EXIT_REFUSED
+    return TrainerExit.REFUSED
 
 
 def _prepare_run(run: Path) -> int:

@@ -113,6 +113,9 @@ def _carry_out(
     return _since(context, _judge(step, verdict, waivers, began_s))
 
 
+_WAS = {"pass": "passed", "warn": "passed with a warning", "waived": "was waived", "skipped": "was skipped"}
+
+
 def _since(context: Context, check: Check) -> Check:
     """A verdict that keeps a run from starting, with how long ago it still was another one."""
     before = next((known for known in context.kept.checks if known.id == check.id), None)
@@ -121,7 +124,8 @@ def _since(context: Context, check: Check) -> Check:
     age_s = time.time() - (before.at or 0.0)
     if not 0 <= age_s <= kept.SESSION_S:
         return check
-    evidence = f"{check.evidence} It was {before.status} {age_s:.0f} s ago."
+    was = _WAS.get(before.status, "did not block")
+    evidence = f"{check.evidence} This check {was} {age_s:.0f} s ago."
     return msgspec.structs.replace(check, evidence=evidence)
 
 

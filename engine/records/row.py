@@ -151,6 +151,10 @@ class EvaluationRow(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
     num_tokens: int | None = None
     """Tokens that it was measured on; None in records of before it was kept."""
+    attempt: int | None = None
+    """As `StepRow.attempt`; None in records of before it was kept, as is the next."""
+    rollbacks: int | None = None
+    """As `StepRow.rollbacks`."""
 
 
 class TextSampleRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,6 +165,10 @@ class TextSampleRow(msgspec.Struct, frozen=True, kw_only=True):
     prompt: str
     text: str
     """The continuation alone, raw: it may hold anything a corpus holds."""
+    attempt: int | None = None
+    """As `StepRow.attempt`; None in records of before it was kept, as is the next."""
+    rollbacks: int | None = None
+    """As `StepRow.rollbacks`."""
 
 
 class CheckpointRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,6 +181,8 @@ class CheckpointRow(msgspec.Struct, frozen=True, kw_only=True):
     """Name below the run's `checkpoints/`."""
     total_bytes: int
     write_s: float
+    is_damaged: bool | None = None
+    """Whether a trainer passed it over for an older one; None: it was good whenever it was read."""
 
 
 class EventRow(msgspec.Struct, frozen=True, kw_only=True):

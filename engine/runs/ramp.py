@@ -11,7 +11,7 @@ import time
 import msgspec
 
 from engine import ramp as rules
-from engine.plan import sizes_to_try
+from engine.plan import sizes_to_try, with_measured_speed
 from engine.process import module_argv
 from engine.records import AttemptRow, EventRow, RampRow, RampState, RunPlan
 from engine.runs.folder import RunFolder
@@ -20,7 +20,7 @@ from engine.settings import Settings
 from engine.telemetry.device import torch_build
 
 MOST_SIZE_S = 300.0
-"""A size that takes longer than this is given up: a driver that moves memory about can take hours."""
+"""A ramp that shows no progress for so long is given up: a driver that moves memory about can take hours."""
 _DECISION = "ramp"
 """Fact in the store: what the batch size of the run rests on."""
 
@@ -32,8 +32,10 @@ class BatchRamp:
         self._folder, self._store, self._training = folder, store, settings.training
         self._sizes = sizes_to_try(plan, settings.training)
         self._key = rules.key_of(plan, settings.training, torch_build().version)
-        self._trying: int | None = None
-        self._trying_since_s = 0.0
+        self._former = 0
+        self._seen: RampRow | None = None
+        self._seen_since_s = time.monotonic()
+        self._is_given_up = False
         self.plan = plan
         """The run's plan as it is now."""
         self.command = module_argv("engine.train", "ramp", str(folder.path))
@@ -50,11 +52,16 @@ class BatchRamp:
         )
 
     def recall(self) -> bool:
-        """Decide without a ramp: by what a former life of this run proved, or by one that the workspace remembers."""
-        rows = self.close_open_row("killed", "The supervisor died meanwhile.")
+        """Decide without a ramp: by what a former life of this run proved, or by one that the workspace remembers.
+
+        A ramp of a former life counts where it came to its end, or where the same size cut it short twice: that size
+        may well have taken the machine along.
+        """
+        rows = self.close_open_row("killed", "The machine or the supervisor died meanwhile.")
         chosen = rules.choose(rows)
-        if chosen is not None and not any(row.state == "stopped" for row in rows):
+        if chosen is not None and (self._end_of(rows) or self._is_cut_short_again(rows)):
             self._decide(chosen, "Going on with what was proven before")
+            self._keep(rows)
             return True
         found = rules.recall(self._folder.workspace, self._key, self.plan.memory_budget_bytes)
         if found is None:
@@ -64,33 +71,41 @@ class BatchRamp:
         self._decide(chosen, f"The batch size is remembered from {day}", is_own=False)
         return True
 
+    def begin(self) -> None:
+        """From here on the time of the process that tries is counted, and only what it writes counts."""
+        self._seen = self._store.newest(RampRow, "number")
+        self._former = self._seen.ramp if self._seen else 0
+        self._seen_since_s = time.monotonic()
+
     def is_hopeless(self) -> bool:
-        """Whether the size that is being tried takes too long; to be asked every second."""
+        """Whether nothing has come of the trying for too long, a size or anything else; to be asked every second."""
         row = self._store.newest(RampRow, "number")
-        number = row.number if row and row.state == "trying" else None
-        if number != self._trying:
-            self._trying, self._trying_since_s = number, time.monotonic()
-        return number is not None and time.monotonic() - self._trying_since_s > MOST_SIZE_S
+        if row != self._seen:
+            self._seen, self._seen_since_s = row, time.monotonic()
+        self._is_given_up = time.monotonic() - self._seen_since_s > MOST_SIZE_S
+        return self._is_given_up
 
     def conclude(self, how_it_ended: str) -> str | None:
         """Choose from what was tried; the reason where not even the smallest size has room.
 
         `how_it_ended` is the exit of the process that tried, in words.
         """
-        rows = self.close_open_row("killed", f"Its process ended with {how_it_ended}.")
+        note = f"Its process ended with {how_it_ended}."
+        if self._is_given_up:
+            note = f"It took longer than {MOST_SIZE_S:.0f} s and was given up."
+        rows = [row for row in self.close_open_row("killed", note) if row.ramp > self._former]
         self.clear()
         chosen = rules.choose(rows)
         if chosen is not None:
             self._decide(chosen, "The batch size is found")
-            if all(row.state in _REPEATABLE for row in rows):
-                self._keep(rows)
+            self._keep(rows)
             return None
         if rows and all(row.state == "out-of-memory" for row in rows):
             return str(rules.no_room(self.plan, rows[0].micro_batch, rows[0].note))
         smallest = self._sizes[0]
         self._replan(smallest.micro_batch, smallest.num_recomputed_blocks)
         self._store.set_meta(**{_DECISION: "unproven"})
-        why = rules.result_text(rows[-1]) if rows else f"Trying ended with {how_it_ended}."
+        why = rules.result_text(rows[-1]) if rows else f"Trying failed before the first size. {note}"
         text = f"No batch size could be proven, so that the training begins with the smallest. {why}"
         self._tell("warning", text, {})
         return None
@@ -111,15 +126,32 @@ class BatchRamp:
         """Delete what the trying left on the disk."""
         shutil.rmtree(self._folder.scratch, ignore_errors=True)
 
+    def _end_of(self, rows: list[RampRow]) -> rules.RampEnd | None:
+        """How the ramp of these rows ended; None: it was cut short."""
+        end = self._store.find_meta(rules.END_FACT, rules.RampEnd)
+        return end if end and rows and end.ramp == rows[0].ramp else None
+
+    def _is_cut_short_again(self, rows: list[RampRow]) -> bool:
+        """Whether the size that cut these short did so to an earlier ramp of the run, too."""
+        killed = [row for row in self._store.rows(RampRow) if row.state == "killed"]
+        sizes = {(row.micro_batch, row.num_recomputed_blocks) for row in killed if row.ramp < rows[0].ramp}
+        return any(
+            row.state == "killed" and (row.micro_batch, row.num_recomputed_blocks) in sizes for row in rows
+        )
+
     # --- what follows -----------------------------------------------------------------------------------------
 
     def _decide(self, chosen: RampRow, why: str, *, is_own: bool = True) -> None:
         """`is_own` is whether this very run tried it."""
+        if chosen.tokens_per_s:
+            self.plan = with_measured_speed(self.plan, self._training, chosen.tokens_per_s)
         self._replan(chosen.micro_batch, chosen.num_recomputed_blocks)
-        self._store.set_meta(**{_DECISION: why})
+        self._store.set_meta(**{_DECISION: why, rules.SPEED_FACT: chosen.tokens_per_s})
+        text = f"{why}: {rules.choice_text(chosen, self.plan)}"
         if is_own:
             self._store.put(msgspec.structs.replace(chosen, is_chosen=True))
-        text = f"{why}: {rules.choice_text(chosen, self.plan)}"
+        else:
+            text += f" To find it anew, delete cache/{rules.FILE_NAME} in the workspace."
         self._tell("info", text, msgspec.to_builtins(chosen))
 
     def _replan(self, micro_batch: int, num_recomputed_blocks: int) -> None:
@@ -127,6 +159,10 @@ class BatchRamp:
         self._store.set_meta(plan=self.plan)
 
     def _keep(self, rows: list[RampRow]) -> None:
+        """Remember a ramp that is complete; what a death or a busy machine cut short is found anew by the next run."""
+        end = self._end_of(rows)
+        if end is None or not end.is_complete or not all(row.state in _REPEATABLE for row in rows):
+            return
         ramp = rules.KeptRamp(
             at=time.time(), key=self._key, budget_bytes=self.plan.memory_budget_bytes, rows=tuple(rows)
         )

@@ -16,10 +16,13 @@ _PREFIX = "step-"
 
 
 def read_samples(folder: RunFolder) -> SampleBook:
-    """The samples of a run. Raises: StoreError."""
+    """The samples of a run, without those of a branch that it gave up. Raises: StoreError."""
     with contextlib.closing(folder.open()) as store:
-        rows = store.rows(TextSampleRow, "ORDER BY step")
-        evaluations = store.rows(EvaluationRow, "ORDER BY step")
+        lineage = store.lineage()
+        where, origins = lineage.clause("text_sample")
+        rows = store.rows(TextSampleRow, f"WHERE {where} ORDER BY step", origins)
+        where, origins = lineage.clause("evaluation")
+        evaluations = store.rows(EvaluationRow, f"WHERE {where} ORDER BY step", origins)
         chosen = msgspec.json.encode([row.step for row in rows]).decode()
         steps = store.rows(StepRow, "WHERE step IN (SELECT value FROM json_each(?))", (chosen,))
     by_step = {step.step: step for step in steps}

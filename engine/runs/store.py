@@ -20,7 +20,6 @@ from engine.ledger.days import DayStep, MinuteSum
 from engine.records import (
     AcknowledgementRow,
     AttemptRow,
-    Bucket,
     CheckpointRow,
     CommandRow,
     EnergyRow,
@@ -30,6 +29,7 @@ from engine.records import (
     LogMarkRow,
     LossPoint,
     MinuteRow,
+    Origin,
     ProgressRow,
     RampRow,
     RunState,
@@ -41,6 +41,8 @@ from engine.records import (
     TextSampleRow,
     ThermalRow,
 )
+from engine.runs.lineage import Lineage
+from engine.runs.series import merged_series
 from engine.sqlite import BusyError, Database, Row, Table
 
 SCHEMA_VERSION = 1
@@ -250,30 +252,40 @@ class RunStore:
         rows = self.rows(EventRow, "WHERE rowid > ? ORDER BY rowid LIMIT ?", (after, len(numbers)))
         return [(number, row) for (number,), row in zip(numbers, rows, strict=True)]
 
+    def newest_checkpoint(self) -> CheckpointRow | None:
+        """The newest that no trainer found damaged; None where there is none."""
+        found = self.rows(CheckpointRow, "ORDER BY step DESC")
+        return next((row for row in found if not row.is_damaged), None)
+
+    def lineage(self) -> Lineage:
+        """Which steps, validations and samples lead to where training stands."""
+        found = self.find_meta("origins", tuple[Origin, ...]) or ()
+        return Lineage(found).after(self.newest(AttemptRow, "attempt"))
+
     def train_losses(self, num_points: int) -> list[LossPoint]:
         """The training loss in at most about `num_points` points, each the mean of an equal stretch of steps."""
-        last = self.newest(StepRow, "step")
+        where, origins = self.lineage().clause("step")
+        last = self._database.row(StepRow, f"WHERE {where} ORDER BY step DESC", origins)
         if last is None:
             return []
         stride = max(1, -(-last.step // num_points))
         among = "step"
-        parameters: tuple[Any, ...] = (stride,)
+        parameters: tuple[Any, ...] = (*origins, stride)
         if stride > STEPS_A_POINT:
             # Reading all of a week's steps would take the viewer longer each day.
-            chosen = [
-                last.step - back * stride // STEPS_A_POINT for back in range(num_points * STEPS_A_POINT)
-            ]
+            backward = range(num_points * STEPS_A_POINT)
+            chosen = [last.step - back * stride // STEPS_A_POINT for back in backward]
             among = "json_each(?) AS chosen JOIN step ON step.step = chosen.value"
-            parameters = (str(chosen), stride)
+            parameters = (str(chosen), *origins, stride)
         found = self._database.query(
-            f"SELECT max(tokens), avg(loss) FROM {among} GROUP BY (step - 1) / ? ORDER BY 1", parameters
+            f"SELECT max(tokens), avg(loss) FROM {among} WHERE {where} GROUP BY (step - 1) / ? ORDER BY 1",
+            parameters,
         )
         return [LossPoint(tokens=tokens, loss=loss) for tokens, loss in found]
 
     def minute_sums(self, longest_s: float) -> list[MinuteSum]:
         """The readings by the minute of the clock; an interval longer than `longest_s` is a gap, and left out."""
-        names = MinuteSum.__struct_fields__
-        per = _READING_PER_UNIT
+        names, per = MinuteSum.__struct_fields__, _READING_PER_UNIT
         found = self._database.query(
             "WITH taken AS (SELECT *, elapsed_s - lag(elapsed_s) OVER (ORDER BY elapsed_s) AS took FROM reading) "
             f"SELECT at / 60000, sum(took) / 1000.0, sum(took * gpu_watts) / {1000.0 * per['gpu_watts']}, "
@@ -340,8 +352,7 @@ class RunStore:
 
     def _num_rolled(self) -> int:
         """How many minutes from the beginning are reduced."""
-        row = self._database.row(MetaRow, "WHERE key = 'rolled_minutes'")
-        return int(row.value) if row else 0
+        return int(row.value) if (row := self._database.row(MetaRow, "WHERE key = 'rolled_minutes'")) else 0
 
     def series(self, name: str, num_buckets: int) -> Series:
         """One sensor over the whole run, reduced to `num_buckets` stretches.
@@ -357,9 +368,7 @@ class RunStore:
             else []
         )
         if not newest:
-            return Series(
-                name=name, num_buckets=num_buckets, buckets=(), now=None, low=None, mean=None, high=None
-            )
+            return merged_series(name, num_buckets, [], None)
         per = _READING_PER_UNIT.get(name, 1)
         last_ms, now = newest[0]
         rolled, number = self._num_rolled(), self._database.find_word_id(name)
@@ -381,7 +390,7 @@ class RunStore:
                 "60 * count(*) FROM reading_minute WHERE key >= ? AND key < ? GROUP BY 1",
                 (first_key, width_ms, num_buckets - 1, first_key, first_key + MINUTE_KEYS),
             )
-        return _series(name, num_buckets, parts, None if now is None else now / per)
+        return merged_series(name, num_buckets, parts, None if now is None else now / per)
 
 
 def _stamped(row: msgspec.Struct) -> msgspec.Struct:
@@ -389,25 +398,3 @@ def _stamped(row: msgspec.Struct) -> msgspec.Struct:
     if isinstance(row, HeartbeatRow) and row.monotonic_s is None:
         return msgspec.structs.replace(row, monotonic_s=time.monotonic(), boot_id=boot_id())
     return row
-
-
-def _series(name: str, num_buckets: int, parts: list[tuple[Any, ...]], now: float | None) -> Series:
-    """Put parts (bucket, low, sum, high, count) together; a bucket may have two."""
-    merged: dict[int, tuple[float, float, float, int]] = {}
-    for index, low, total, high, number in parts:
-        a, b, c, d = merged.get(index, (low, 0.0, high, 0))
-        merged[index] = (min(a, low), b + total, max(c, high), d + number)
-    buckets = tuple(
-        Bucket(index=index, low=low, mean=total / number, high=high)
-        for index, (low, total, high, number) in sorted(merged.items())
-    )
-    num_readings = sum(number for _, _, _, number in merged.values())
-    return Series(
-        name=name,
-        num_buckets=num_buckets,
-        buckets=buckets,
-        now=now,
-        low=min((bucket.low for bucket in buckets), default=None),
-        mean=sum(total for _, total, _, _ in merged.values()) / num_readings if num_readings else None,
-        high=max((bucket.high for bucket in buckets), default=None),
-    )

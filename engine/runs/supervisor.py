@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from engine import __version__
-from engine.errors import StoreError
+from engine.errors import StoreError, TrainerExit
 from engine.preflight.run import collect
 from engine.process import module_argv
 from engine.ramp import PHASE
@@ -40,8 +40,6 @@ from engine.runs.watch import Watch, event
 from engine.settings import Settings
 from engine.sqlite import BusyError
 
-TRAINER_FINISHED, TRAINER_STOPPED, TRAINER_ORPHANED, TRAINER_REFUSED = 0, 10, 11, 2
-"""Exit codes of the trainer; any other is a crash."""
 MAX_SILENCE_S = 120.0
 """A trainer that gives no sign of life for this long is frozen: it is killed and started again."""
 STOP_PATIENCE_S = 90.0
@@ -155,7 +153,7 @@ class Supervisor:
                 return self._stop
             if exit_code == 0:
                 return None
-            if exit_code == TRAINER_REFUSED or is_last:
+            if exit_code == TrainerExit.REFUSED or is_last:
                 break
             self._store.put(
                 event("warning", "corpus-died", f"Preparing the corpus ended with {how_it_ended(exit_code)}.")
@@ -187,7 +185,7 @@ class Supervisor:
 
     async def _train(self) -> Outcome:
         """Keep a trainer alive until it finished, stopped, or gave up too often."""
-        failures, newest_step = 0, self._checkpoint_step()
+        failures, saved_at = 0, self._saved_at()
         while True:
             await self._wait_for_former_trainer()
             if self._stop:
@@ -196,16 +194,16 @@ class Supervisor:
             outcome = self._outcome_of(exit_code)
             if outcome:
                 return outcome
-            failures = 1 if self._checkpoint_step() > newest_step else failures + 1
-            newest_step = self._checkpoint_step()
+            failures = 1 if self._saved_at() > saved_at else failures + 1
+            saved_at = self._saved_at()
             what = f"The trainer ended with {how_it_ended(exit_code)}"
             if failures > self._settings.training.max_restarts:
                 return Outcome(
                     RunState.FAILED, f"{what}, {failures} times in a row without a new checkpoint."
                 )
             back_off_s = min(MAX_BACK_OFF_S, 2.0 ** (failures - 1))
-            text = f"{what}; starting it again from step {newest_step} in {back_off_s:.0f} s."
-            self._store.put(event("warning", "restart", text, exit_code=exit_code, step=newest_step))
+            text = f"{what}; starting it again from its newest good checkpoint in {back_off_s:.0f} s."
+            self._store.put(event("warning", "restart", text, exit_code=exit_code))
             self._watch.phase = "waiting to restart"
             await self._sleep_unless_stopped(back_off_s)
 
@@ -232,13 +230,13 @@ class Supervisor:
 
     def _outcome_of(self, exit_code: int) -> Outcome | None:
         """What an exit code of the trainer means for the run; None: it crashed."""
-        if exit_code == TRAINER_FINISHED:
+        if exit_code == TrainerExit.FINISHED:
             return Outcome(RunState.FINISHED)
         if self._stop:
             return self._stop
-        if exit_code == TRAINER_STOPPED:
+        if exit_code == TrainerExit.STOPPED:
             return Outcome(RunState.STOPPED, self._stop_reason())
-        if exit_code == TRAINER_REFUSED:
+        if exit_code == TrainerExit.REFUSED:
             return Outcome(RunState.FAILED, self._newest_error("trainer") or "The trainer refused to start.")
         return None
 
@@ -349,8 +347,11 @@ class Supervisor:
         self._device_lock.release()
 
     def _checkpoint_step(self) -> int:
-        newest = self._store.newest(CheckpointRow, "step")
+        newest = self._store.newest_checkpoint()
         return newest.step if newest else 0
+
+    def _saved_at(self) -> float:
+        return newest.at if (newest := self._store.newest(CheckpointRow, "at")) else 0.0
 
     def _newest_error(self, source: str) -> str | None:
         found = self._store.rows(

@@ -10,7 +10,7 @@ from engine.records import CommandRow, RunState, SensorRow, StepRow, ThermalRow
 from engine.runs.events import event
 from engine.runs.store import RunStore
 from engine.settings import LimitSettings
-from engine.telemetry.nvml import HARMFUL_THROTTLES
+from engine.telemetry.nvml_words import HARMFUL_THROTTLES
 
 WHO = "supervisor: temperature"
 """Who gives the governor's commands."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from engine.clock import Moment
 from engine.errors import StoreError
@@ -43,6 +43,9 @@ STALE_S = 10.0
 """A supervisor that was silent for longer is shown as stale."""
 RATE_STEPS = 20
 """Steps that the current speed is the mean of."""
+
+
+Looked = TypeVar("Looked", EvaluationRow, TextSampleRow)
 
 
 class Stretch(NamedTuple):
@@ -101,7 +104,8 @@ class _Reading:
         self.created_at = store.meta("created_at", float)
         self.stretch = Stretch.of(store)
         self.step = self.stretch.at
-        self.evaluation = store.newest(EvaluationRow, "step")
+        self.lineage = store.lineage()
+        self.evaluation = self._newest(EvaluationRow, "evaluation")
         self.energy = store.rows(EnergyRow, "ORDER BY segment")
         # A run at a flat price may be older than the table.
         self.tariff_rows = store.rows(TariffRow) if self.settings.energy.tariff else []
@@ -124,6 +128,12 @@ class _Reading:
             return self.store.meta("created", Moment).age_s
         except StoreError:  # made by an older version
             return Moment(self.created_at).age_s
+
+    def _newest(self, record: type[Looked], table: str) -> Looked | None:
+        """The newest that leads to where training stands."""
+        where, origins = self.lineage.clause(table)
+        found = self.store.rows(record, f"WHERE {where} ORDER BY step DESC LIMIT 1", origins)
+        return found[0] if found else None
 
     @property
     def state(self) -> RunState:
@@ -181,7 +191,7 @@ class _Reading:
         )
 
     def _abandoned_reason(self) -> str:
-        newest = self.store.newest(CheckpointRow, "step")
+        newest = self.store.newest_checkpoint()
         at = f"step {newest.step}" if newest else "the beginning"
         return f"Its supervisor is gone without a word; `llm-tui resume {self.folder.id}` goes on from {at}."
 
@@ -189,7 +199,8 @@ class _Reading:
         store, status = self.store, self.status()
         silent_s = None if self.supervisor is None else self.supervisor.age_s
         is_silent = silent_s is not None and silent_s > STALE_S and not self.written_state.is_over
-        evaluations = store.rows(EvaluationRow, "ORDER BY step")
+        where, origins = self.lineage.clause("evaluation")
+        evaluations = store.rows(EvaluationRow, f"WHERE {where} ORDER BY step", origins)
         by_both = _by_both_meters(self.energy)
         is_preparing = status.state is RunState.PREPARING
         ramp = store.ramp() if is_preparing else []
@@ -209,9 +220,9 @@ class _Reading:
             sensors=self._sensors(num_buckets),
             sensor=store.newest(SensorRow, "elapsed_s"),
             cost=cost_view(self.energy, self.settings.energy, self.plan, status, self.tariff_rows),
-            text_sample=store.newest(TextSampleRow, "step"),
+            text_sample=self._newest(TextSampleRow, "text_sample"),
             events=tuple(reversed(store.rows(EventRow, "ORDER BY rowid DESC LIMIT 50"))),
-            checkpoint=store.newest(CheckpointRow, "step"),
+            checkpoint=store.newest_checkpoint(),
             num_checkpoints=store.num_rows(CheckpointRow),
             gpu_counter_j=by_both[0],
             gpu_integrated_j=by_both[1],

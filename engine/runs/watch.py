@@ -17,7 +17,7 @@ from engine.ledger.cost import total_energy
 from engine.ledger.energy import EnergyMeter
 from engine.ledger.limits import LimitGuard, Standing
 from engine.ledger.tariff import TariffMeter, cost_so_far
-from engine.records import CheckpointRow, EnergyRow, HeartbeatRow, LogMarkRow, SensorRow, TariffRow
+from engine.records import EnergyRow, HeartbeatRow, LogMarkRow, SensorRow, TariffRow
 from engine.runs.books import Scribe
 from engine.runs.events import event as event
 from engine.runs.folder import RunFolder
@@ -111,7 +111,7 @@ class Watch:
             self._guard_budget(reading.at)
         else:
             self._thermal.rest()
-        self._scribe.look(self._store.newest(CheckpointRow, "step"))
+        self._scribe.look(self._store.newest_checkpoint())
 
     def _mark_log(self, at: float) -> None:
         """Note how long the log is, where it has grown."""

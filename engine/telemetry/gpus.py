@@ -19,7 +19,8 @@ import msgspec
 
 from engine.process import module_argv
 from engine.telemetry.gpu_loop import Gpus, GpuState
-from engine.telemetry.nvml import Fault, GpuReading, GpuSnapshot
+from engine.telemetry.nvml import GpuReading, GpuSnapshot
+from engine.telemetry.nvml_words import Fault
 
 LIBRARY = "libnvidia-ml.so.1"
 """The NVIDIA driver's library, as pynvml asks for it."""

@@ -1,90 +1,25 @@
 """NVIDIA GPUs through NVML: the one place that calls it, and where its milli-units become SI.
 
-Every NVML error code means one thing, here and nowhere else (`Fault`). A value that the driver does not tell is
-None. A GPU that is lost, and a driver that is not there yet, are tried again with growing pauses: no restart is
-needed when they are back. Source: NVML API reference guide, R575, 2025; each field names its call and the
-`nvidia-smi --query-gpu` key that shows the same figure.
+Every NVML error code means one thing (`Fault`). A value that the driver does not tell is None. A GPU that is lost,
+and a driver that is not there yet, are tried again with growing pauses: no restart is needed when they are back.
+Source: NVML API reference guide, R575, 2025; each field names its call and the `nvidia-smi --query-gpu` key that
+shows the same figure.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from enum import StrEnum
 from typing import Any, Literal
 
 import msgspec
+
+from engine.telemetry.nvml_words import FAULTS, Fault, throttle_words
 
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 30.0
 _QUICK_TRIES = 10
 """So often a lost GPU is looked for at the first pause: most come back within seconds, or not for long."""
-
-
-class Fault(StrEnum):
-    """Why NVML gave no value; the text is what a person is told."""
-
-    NOT_SUPPORTED = "this GPU or driver does not tell it"
-    NO_DRIVER = "no NVIDIA driver is loaded"
-    NO_LIBRARY = "no NVIDIA driver is installed (libnvidia-ml.so.1 is missing)"
-    MISMATCH = "the NVIDIA driver was updated while it was in use: restart the machine"
-    NO_PERMISSION = "this user may not read the GPU"
-    LOST = "the GPU is lost: it fell off the bus or needs a reset"
-    NO_POWER_CABLE = "the GPU's power cable is not attached"
-    SILENT = "the NVIDIA driver does not answer"
-    NO_GPU = "the NVIDIA driver sees no GPU"
-    UNKNOWN = "the NVIDIA driver answered with an error"
-
-    @property
-    def has_gpu(self) -> bool:
-        """Whether a GPU must be in the machine although it cannot be read."""
-        return self not in (Fault.NO_DRIVER, Fault.NO_LIBRARY, Fault.NO_GPU)
-
-
-# NVML_ERROR_*, of nvml.h; what is not listed is UNKNOWN.
-_FAULTS = {
-    1: Fault.LOST,  # UNINITIALIZED: the connection is gone
-    3: Fault.NOT_SUPPORTED,
-    4: Fault.NO_PERMISSION,
-    6: Fault.NOT_SUPPORTED,  # NOT_FOUND
-    8: Fault.NO_POWER_CABLE,
-    9: Fault.NO_DRIVER,
-    10: Fault.SILENT,  # TIMEOUT
-    11: Fault.UNKNOWN,  # IRQ_ISSUE
-    12: Fault.NO_LIBRARY,
-    13: Fault.NOT_SUPPORTED,  # FUNCTION_NOT_FOUND: the driver is older than the call
-    14: Fault.UNKNOWN,  # CORRUPTED_INFOROM
-    15: Fault.LOST,
-    16: Fault.LOST,  # RESET_REQUIRED
-    17: Fault.UNKNOWN,  # OPERATING_SYSTEM
-    18: Fault.MISMATCH,
-    21: Fault.NOT_SUPPORTED,  # NO_DATA
-    25: Fault.NOT_SUPPORTED,  # ARGUMENT_VERSION_MISMATCH
-    26: Fault.NOT_SUPPORTED,  # DEPRECATED
-    27: Fault.SILENT,  # NOT_READY
-    28: Fault.LOST,  # GPU_NOT_FOUND
-}
-
-
-# nvmlClocksEventReason*, of nvml.h.
-_IDLE = "idle"
-_THROTTLES = {
-    0x001: _IDLE,
-    0x002: "clocks set by hand",
-    0x004: "power limit",
-    0x008: "hardware slowdown",
-    0x010: "sync boost",
-    0x020: "thermal slowdown",
-    0x040: "hardware thermal slowdown",
-    0x080: "power brake",
-    0x100: "display clock",
-    0x200: "board limit",
-    0x400: "reliability limit",
-}
-HARMFUL_THROTTLES = frozenset(
-    ("hardware slowdown", "thermal slowdown", "hardware thermal slowdown", "power brake")
-)
-"""Throttling that something is wrong with: heat, or a supply that gives way. A board at its power limit is at work."""
 
 
 class Gpu(msgspec.Struct, frozen=True, kw_only=True):
@@ -200,7 +135,7 @@ def _call(name: str, *arguments: Any) -> Any:
     try:
         return getattr(library, name)(*arguments)
     except library.NVMLError as error:
-        raise _RefusedError(_FAULTS.get(error.value, Fault.UNKNOWN)) from None
+        raise _RefusedError(FAULTS.get(error.value, Fault.UNKNOWN)) from None
     except UnicodeDecodeError:
         raise _RefusedError(Fault.NOT_SUPPORTED) from None
 
@@ -393,13 +328,6 @@ class Nvml:
                 self.fault = Fault.LOST
                 self._wait_longer()
             return None
-
-
-def throttle_words(bits: int) -> tuple[str, ...]:
-    """What holds the clocks down, in words, by NVML's bits; a bit of a newer driver is told by its number."""
-    known = [word for bit, word in _THROTTLES.items() if bits & bit and word is not _IDLE]
-    unknown_bits = bits & ~sum(_THROTTLES)
-    return (*known, f"reason {unknown_bits:#x}") if unknown_bits else tuple(known)
 
 
 def _optional(name: str, *arguments: Any) -> Any:

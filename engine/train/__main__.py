@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from engine.errors import EngineError, RunFailedError
+from engine.errors import EngineError, RunFailedError, TrainerExit
 from engine.records import RunPlan
 from engine.runs.folder import RunFolder
 from engine.runs.lock import Lock
@@ -28,7 +28,6 @@ The allocator keeps big blocks, in huge pages, instead of giving them back and f
 Threads that wait for each other spin for microseconds only: with the default, one busy program beside a training
 on two cores made it 12 times slower, with this 2 to 3 times; alone it costs about 4 %.
 """
-REFUSED, ORPHANED = 2, 11
 INTERRUPTED = 130
 """What a shell reports of a program that Ctrl-C ended."""
 
@@ -51,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _probe()
     except EngineError as error:
         sys.stderr.write(f"{error}\n")
-        return REFUSED
+        return TrainerExit.REFUSED
     except KeyboardInterrupt:
         return INTERRUPTED
 
@@ -123,7 +122,7 @@ def _ramp(run_dir: Path) -> int:
     try:
         ramp(folder.path, parent_pid)
     except OrphanedError:
-        return ORPHANED
+        return TrainerExit.ORPHANED
     return 0
 
 

@@ -27,10 +27,27 @@ _MOST_SLICES = 16
 def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Each token attends to itself and those before it: (B, H, T, E) each, and so is the result."""
     is_ours = q.device.type == "cpu" and q.dtype == torch.bfloat16 and torch.is_grad_enabled()
-    if is_ours and q.shape[1] * q.shape[2] ** 2 <= MOST_SCORES:
+    if is_ours and HAS_LOGSUMEXP and q.shape[1] * q.shape[2] ** 2 <= MOST_SCORES:
         out: Tensor = _CausalAttentionOnCpu.apply(q, k, v)  # type: ignore[no-untyped-call]
         return out
     return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+
+def has_logsumexp() -> bool:
+    """Whether this torch has the function behind scaled_dot_product_attention as it is used here.
+
+    It is no part of torch's interface, and may be gone or another in any version.
+    """
+    q = torch.linspace(-1, 1, 32, dtype=torch.bfloat16).reshape(1, 1, 2, 16)  # (B, H, T, E)
+    try:
+        out, logsumexp = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, q, q, 0.0, True)
+    except (AttributeError, RuntimeError, TypeError, ValueError):
+        return False
+    scores = (q.float() @ q.float().mT / 4).masked_fill(
+        torch.ones(2, 2).triu(1).bool(), -torch.inf
+    )  # (1, 1, T, T)
+    is_same = logsumexp.shape == q.shape[:3] and torch.allclose(logsumexp, scores.logsumexp(-1), atol=0.05)
+    return bool(is_same and torch.allclose(out.float(), scores.softmax(-1) @ q.float(), atol=0.05))
 
 
 class _CausalAttentionOnCpu(torch.autograd.Function):
@@ -71,3 +88,7 @@ def _slice_gradients(
     along = (grad.float() * out).sum(-1, keepdim=True)  # (n, H, T, 1)
     slope = (grad @ v.mT).float().sub_(along).mul_(probs).mul_(scale).to(q.dtype)  # (n, H, T, T)
     return slope @ k, slope.mT @ q, grad_v
+
+
+HAS_LOGSUMEXP = has_logsumexp()
+"""Without it attention is torch's alone."""

@@ -56,7 +56,7 @@ class TrainState(msgspec.Struct, frozen=True, kw_only=True):
     """Times the rate of the schedule: below 1 once training has gone back from a state gone bad."""
     validation_windows: int = 0
     """Windows that a validation of this run takes; 0: none was made yet."""
-    loss_scale: dict[str, float] = {}
+    loss_scale: dict[str, int | float] = {}
     """The gradient scaler's state; empty without one."""
     rng_cpu: str = ""
     """torch's random state, base64."""

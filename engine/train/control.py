@@ -6,28 +6,15 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from enum import IntEnum
 from types import FrameType
 
-from engine.errors import CheckpointError
+from engine.errors import CheckpointError, TrainerExit
 from engine.records import CommandRow, RunState
 from engine.train.guard import SetbackError
 from engine.train.journal import Journal
 
 _POLL_EVERY_S = 0.2
 _BY_SUPERVISOR = "supervisor: "
-
-
-class TrainerExit(IntEnum):
-    """Exit codes of `python -m engine.train run`."""
-
-    FINISHED = 0
-    REFUSED = 2
-    """An EngineError: a restart would meet it again."""
-    STOPPED = 10
-    """Told to stop; a checkpoint was saved."""
-    ORPHANED = 11
-    """Its supervisor is gone or the system ends it; a checkpoint was saved."""
 
 
 class Leave(Exception):  # noqa: N818 - a request, no error

@@ -102,11 +102,20 @@ class BatchStream:
 
         Raises: whatever reading the store raised.
         """
-        batch = self._ready.get()
+        batch = self._newest()
         if isinstance(batch, BaseException):
             raise batch
         batch = batch.to(self._device, non_blocking=True)  # (B, T + 1)
         return batch[:, :-1], batch[:, 1:]
+
+    def _newest(self) -> Tensor | BaseException:
+        while True:
+            was_alive = self._thread.is_alive()
+            try:
+                return self._ready.get(timeout=1.0)
+            except queue.Empty:
+                if not was_alive:
+                    raise RuntimeError("The thread that reads ahead has ended without a word.") from None
 
     def close(self) -> None:
         """End the thread; batches that were read ahead are dropped."""
@@ -123,7 +132,7 @@ class BatchStream:
                 starts = [next(self._starts) for _ in range(self._micro_batch)]
                 batch = read_windows(self._tokens, starts, self._context)
                 self._ready.put(batch.pin_memory() if self._device.type == "cuda" else batch)
-        except (OSError, ValueError, RuntimeError, CorpusError) as error:
+        except (OSError, ValueError, RuntimeError, MemoryError, CorpusError) as error:
             self._ready.put(error)
 
 

@@ -7,6 +7,7 @@ import os
 import resource
 import sys
 from collections import deque
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -56,6 +57,19 @@ class Accelerator:
         if self.precision == "fp32":
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=_DTYPES[self.precision])
+
+    def reset_scaler(self, state: Mapping[str, float] | None = None) -> None:
+        """A gradient scaler that knows of no step that was begun; the old one may be in the middle of one.
+
+        It goes on from `state`; None: from where the scaler was, empty: from the beginning.
+        """
+        if state is None:
+            state = self.scaler.state_dict()
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+        if state:
+            # torch takes nothing else for these, and a checkpoint may have them as 2000.0.
+            whole = {name: int(state[name]) for name in ("growth_interval", "_growth_tracker")}
+            self.scaler.load_state_dict({**state, **whole})
 
     def throttle(self) -> None:
         """Wait until the GPU is at most two micro-steps behind, without reading anything back from it."""

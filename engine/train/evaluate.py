@@ -19,7 +19,8 @@ from engine.train.peak import is_out_of_memory
 _MAX_TOKENS = {"cpu": 16_384, "cuda": 131_072}
 """Tokens a validation, where there is time for them."""
 MAX_S = 5.0
-"""A run's first validation ends after so many seconds, and the later ones take the same windows."""
+"""A run's first validation begins no batch later than so many seconds after its first batch, which takes as long as it
+takes; the later ones take the same windows."""
 _LATER = 4.0
 """Times as long as that a later one may take, on a machine that has become slower."""
 BATCH = 8

@@ -2,8 +2,9 @@
 
 A step whose loss or gradient is not finite, or whose loss has blown up, is left out. After several in a row the weights
 themselves are taken to be bad: training goes back to the newest good checkpoint, halves its rate from there on, and
-reads on after the text that it stumbled over, for either may have been the cause. All of that follows from the run
-alone, so that the same run goes back in the same way again.
+reads on after the text that it stumbled over, for either may have been the cause. What is judged follows from the run
+alone; when validations look at it, and which checkpoint is the newest, follows from the clock, so that a run which is
+repeated may go back from and to other steps.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from engine.train.peak import is_out_of_memory
 MAX_SKIPPED_IN_A_ROW = 5
 """Steps left out in a row from which the weights are taken to be bad."""
 MAX_ROLLBACKS = 3
-"""Times that training goes back without getting past the step at which it went bad."""
+"""Times that training goes back without keeping a checkpoint beyond the steps at which it went bad."""
 RATE_CUT = 0.5
 """Times the rate, each time that values went bad."""
 MOST_LOSS = 4.0
@@ -50,9 +51,9 @@ class Rollback(msgspec.Struct, frozen=True, kw_only=True):
     count: int = 0
     """Of the run so far."""
     in_a_row: int = 0
-    """Without getting past `bad_step`."""
+    """Without keeping a checkpoint beyond `bad_step`."""
     bad_step: int = 0
-    """The last step that went wrong, of those in a row."""
+    """The first step that went wrong, the highest of those in a row."""
     to_step: int = -1
     """Step of the checkpoint that training went back to; 0: the beginning; -1: it never did."""
     position: Position | None = None
@@ -61,27 +62,43 @@ class Rollback(msgspec.Struct, frozen=True, kw_only=True):
     """Times the rate of the schedule, from then on."""
 
     def following(self, setback: SetbackError, position: Position, rate_scale: float) -> Rollback:
-        """The one after this, but for `to_step`; `position` and `rate_scale` are those in force.
+        """The one after this, until it is known where it goes: `at`; `position` and `rate_scale` are those in force.
 
         Raises: EngineError where going back did not help `MAX_ROLLBACKS` times in a row.
         """
         if self.in_a_row >= MAX_ROLLBACKS:
-            raise EngineError(
-                f"{setback.reason} Going back to a good checkpoint, with half the learning rate each time, has not "
-                f"helped {MAX_ROLLBACKS} times in a row: the training has diverged.",
-                "Start a new run with a lower training.learning_rate; a GPU that trained in fp16 may do with fp32.",
-            )
+            raise _hopeless(setback)
         return Rollback(
             count=self.count + 1,
             in_a_row=self.in_a_row + 1,
             bad_step=max(setback.step, self.bad_step if self.in_a_row else 0),
-            position=position if setback.is_numeric else None,
+            to_step=-1 if setback.is_numeric else self.to_step,
+            position=position if setback.is_numeric else self.position,
             rate_scale=rate_scale * (RATE_CUT if setback.is_numeric else 1.0),
         )
 
-    def past(self) -> Rollback:
-        """The same once training has got past the bad step."""
-        return msgspec.structs.replace(self, in_a_row=0)
+    def at(self, step: int) -> Rollback:
+        """The same, gone back to this step; from there a want of memory alone skips no text but what was skipped."""
+        position = self.position if self.to_step in (-1, step) else None
+        return msgspec.structs.replace(self, to_step=step, position=position)
+
+    def past(self, step: int) -> Rollback:
+        """The same once a good checkpoint of `step` is kept."""
+        return msgspec.structs.replace(self, in_a_row=0) if step > self.bad_step else self
+
+
+def _hopeless(setback: SetbackError) -> EngineError:
+    if not setback.is_numeric:
+        return EngineError(
+            f"{setback.reason} Going back to a good checkpoint has not helped {MAX_ROLLBACKS} times in a row: the "
+            "device has no room for an update of the weights.",
+            "Free its memory, or start a run with a smaller model.preset or training.micro_batch.",
+        )
+    return EngineError(
+        f"{setback.reason} Going back to a good checkpoint, with half the learning rate each time, has not "
+        f"helped {MAX_ROLLBACKS} times in a row: the training has diverged.",
+        "Start a new run with a lower training.learning_rate; a GPU that trained in fp16 may do with fp32.",
+    )
 
 
 def find_unsound(

@@ -18,9 +18,11 @@ from engine.records import (
     EventRow,
     HeartbeatRow,
     Level,
+    Origin,
     RunState,
     StateRow,
 )
+from engine.runs.lineage import Lineage
 from engine.runs.store import MetaRow, RunStore
 from engine.sqlite import BusyError
 
@@ -99,6 +101,8 @@ class Journal:
         newest = self.store.newest(AttemptRow, "attempt")
         self.attempt = newest.attempt if newest else 1
         """Which start of the trainer this is."""
+        self.rollbacks = 0
+        """How often the run had gone back to a checkpoint before the present stretch."""
 
     def close(self) -> None:
         """Write what is queued, for a few seconds if need be, and close."""
@@ -123,6 +127,15 @@ class Journal:
         """Write the row of a checkpoint that was found, where its writer was killed before it could."""
         if not self.store.rows(CheckpointRow, "WHERE step = ?", (row.step,)):
             self.write(row)
+
+    def begin_stretch(self, rollbacks: int, step: int) -> None:
+        """Enter from where training goes on: its newest good checkpoint, so that what lies beyond is none."""
+        self.rollbacks = rollbacks
+        origin = Origin(attempt=self.attempt, rollbacks=rollbacks, step=step)
+        told = Lineage(self.store.find_meta("origins", tuple[Origin, ...]) or ())
+        for row in self.store.rows(CheckpointRow, "WHERE step > ?", (step,)):
+            self.store.queue(msgspec.structs.replace(row, is_damaged=True))
+        self.keep(origin=origin, origins=told.going_on(origin).origins)
 
     def flush_soon(self) -> None:
         """Flush, unless that was done a moment ago."""

@@ -10,8 +10,8 @@ import torch
 
 from engine.corpus.manifest import load_manifest
 from engine.corpus.shard import TokenStore
-from engine.errors import CheckpointError, CorpusError, EngineError
-from engine.records import Level, Origin, RunPlan, RunState, StepRow
+from engine.errors import CheckpointError, CorpusError, EngineError, TrainerExit
+from engine.records import Level, RunPlan, RunState, StepRow
 from engine.runs.folder import RunFolder
 from engine.train.cadence import Cadence
 from engine.train.checkpoint import (
@@ -23,13 +23,13 @@ from engine.train.checkpoint import (
     restore_random_state,
 )
 from engine.train.compiling import compile_where_it_pays
-from engine.train.control import Control, Leave, TrainerExit
+from engine.train.control import Control, Leave
 from engine.train.data import Position
 from engine.train.device import Accelerator
 from engine.train.evaluate import Validator
 from engine.train.guard import MAX_SKIPPED_IN_A_ROW, Rollback, SetbackError, allocate_state
 from engine.train.journal import Journal
-from engine.train.matmul_probe import keep_peak
+from engine.train.matmul_probe import doubt_peak, keep_peak
 from engine.train.model import Decoder
 from engine.train.model_folder import ModelInfo, write_model
 from engine.train.observe import Observer
@@ -70,7 +70,8 @@ class Training:
         corpus = Path(self.manifest.folder)
         tokens = TokenStore.open(corpus, "train")
         self.accelerator = Accelerator(self.plan)
-        keep_peak(journal, folder.workspace / "cache" / "peak.json", self.plan, self.accelerator)
+        self.peak_cache = folder.workspace / "cache" / "peak.json"
+        keep_peak(journal, self.peak_cache, self.plan, self.accelerator)
         torch.manual_seed(self.settings.seed)
         self.model = Decoder(self.plan.shape, num_recomputed_blocks=self.plan.num_recomputed_blocks)
         self.model.to(self.accelerator.device)
@@ -122,6 +123,13 @@ class Training:
             return self.leave(leave)
         finally:
             self.stepper.close()
+            self.check_peak()
+
+    def check_peak(self) -> None:
+        """Have the device measured anew the next time, where this training was faster than its peak."""
+        if self.step_s is not None:
+            rate = self.plan.tokens_per_step / self.step_s
+            doubt_peak(self.peak_cache, self.plan, self.accelerator, rate)
 
     def train(self) -> None:
         """Step after step, with what is due between them."""
@@ -165,6 +173,7 @@ class Training:
             optimizer.state.clear()
         if checkpoint is None:
             self.model.initialise(self.settings.seed)
+            self.accelerator.reset_scaler({})
             self.step, self.position, self.skipped_steps, self.saved_step = 0, Position(), 0, None
         else:
             state = checkpoint.state
@@ -172,8 +181,7 @@ class Training:
             checkpoint.load_model(self.model)
             checkpoint.load_optimizer(self.optimizer)
             restore_random_state(state)
-            if state.loss_scale:
-                self.accelerator.scaler.load_state_dict(dict(state.loss_scale))
+            self.accelerator.reset_scaler(state.loss_scale)
             self.step, self.position, self.skipped_steps = state.step, state.position, state.skipped_steps
             self.rate_scale = min(self.rate_scale, state.rate_scale)
             self.stepper.micro_batch = state.micro_batch
@@ -196,10 +204,11 @@ class Training:
         checkpoint = self.restore()
         self.stepper.micro_batch = min(micro_batch, self.stepper.micro_batch)
         self.stepper.skipped_in_a_row = 0
-        self.rollback = msgspec.structs.replace(rollback, to_step=self.step)
+        self.rollback = rollback.at(self.step)
         self.rate_scale = rollback.rate_scale
-        self.position = rollback.position or self.position
-        self.journal.keep(rollback=self.rollback, origin=self.origin())
+        self.position = self.rollback.position or self.position
+        self.journal.keep(rollback=self.rollback)
+        self.journal.begin_stretch(self.rollback.count, self.step)
         where = "the beginning" if checkpoint is None else checkpoint.folder.name
         how = ""
         if setback.is_numeric:
@@ -208,16 +217,10 @@ class Training:
         figures = msgspec.to_builtins(self.rollback)
         self.journal.tell("warning", "rolled-back", text, reason=setback.reason, **figures)
 
-    def origin(self) -> Origin:
-        """Where training goes on from now."""
-        return Origin(attempt=self.journal.attempt, rollbacks=self.rollback.count, step=self.step)
-
     def leave(self, leave: Leave) -> TrainerExit:
         """Save what is worth it, and say why this trainer ends."""
         level: Level = "warning"
         try:
-            if self.stepper.skipped_in_a_row:
-                raise SetbackError("The last step went wrong.", self.step)
             level, kept = "info", f"Saved {self.save()}."
         except SetbackError as setback:
             kept = f"{setback.reason} So nothing was saved, and the good checkpoints stay."
@@ -237,7 +240,7 @@ class Training:
             precision=accelerator.precision,
             threads=accelerator.num_threads,
         )
-        self.journal.keep(origin=self.origin())
+        self.journal.begin_stretch(self.rollback.count, self.step)
         if resumed_from:
             text = f"Resumed from {resumed_from}, {self.tokens:,} of {self.plan.tokens_total:,} tokens."
             self.journal.tell("info", "resumed", text, step=self.step, checkpoint=resumed_from)
@@ -266,9 +269,6 @@ class Training:
             self.skipped_steps += 1
         else:
             self.journal.write(self.step_row(result))
-            if self.rollback.in_a_row and self.step > self.rollback.bad_step:
-                self.rollback = self.rollback.past()
-                self.journal.keep(rollback=self.rollback)
         if self.position.epoch > epoch:
             text, figures = self.accelerator.free_cache()
             text = f"Epoch {self.position.epoch} is over. {text}"
@@ -301,7 +301,7 @@ class Training:
         run_s = None if self.step_s is None else self.step_s * self.plan.steps
         if self.evaluations.is_due(run_s):
             self.evaluate()
-        if self.samples.is_due(run_s):
+        if self.samples.is_due(run_s) and not self.stepper.skipped_in_a_row:
             self.sample()
         if self.saves.is_due(run_s) and not self.stepper.skipped_in_a_row:
             try:
@@ -332,8 +332,6 @@ class Training:
         """
         if self.saved_step == self.step:
             return f"step-{self.step}"
-        if self.stepper.skipped_in_a_row:
-            raise CheckpointError("The last step went wrong: its state is not kept.", "Wait for the next.")
         if unsound := self.stepper.find_unsound():
             raise SetbackError(unsound, self.step)
         phase = self.journal.heartbeat.phase
@@ -342,6 +340,9 @@ class Training:
         self.saved_step = self.step
         self.saves.done()
         self.journal.write(row)
+        if self.rollback.in_a_row and not self.stepper.skipped_in_a_row:
+            self.rollback = self.rollback.past(self.step)
+            self.journal.keep(rollback=self.rollback)
         text = f"Saved {row.folder}: {row.total_bytes / 2**20:,.1f} MiB, verified, in {row.write_s:.1f} s."
         self.journal.tell(
             "info", "checkpoint", text, step=row.step, bytes=row.total_bytes, seconds=row.write_s

@@ -2,7 +2,7 @@
 
 Measured and never looked up: a laptop's card runs at half of what its data sheet says, and a CPU has no such figure at
 all. A few products of large matrices, in the run's format, are timed for a fraction of a second, and the fastest
-counts; the result is kept for a month in the workspace, `cache/peak.json`.
+counts; the result is kept for a month in the workspace, `cache/peak.json`, unless a training is faster than it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from engine.train.peak import is_out_of_memory
 
 KEPT_S = 30 * 24 * 3600.0
 """A driver, a BIOS or a fan full of dust changes what a machine gives: then it is measured anew."""
+_DOUBTED_AT = 0.0
+"""Instead of when it was measured: a training was faster than it."""
 BUDGET_S = {"cpu": 0.25, "cuda": 0.5}
 _SHAPES = {
     "cpu": ((1024, 768, 2048), (1024, 1024, 1024)),
@@ -53,19 +55,40 @@ def known_peak(cache: Path, plan: RunPlan, accelerator: Accelerator) -> Measured
 
     None where it cannot be measured, for want of memory. A cache that cannot be read or written is done without.
     """
-    key = f"{plan.device.name} | torch {torch.__version__} | {accelerator.num_threads} threads | {plan.precision}"
-    kept = _read(cache)
-    found = kept.get(key)
+    key = _key(plan, accelerator)
+    found = _read(cache).get(key)
     if found is not None and 0 <= time.time() - found.at < KEPT_S:
         return found
     flops = measure(accelerator)
     if flops is None:
         return None
+    if found is not None and found.at == _DOUBTED_AT:
+        flops = max(flops, found.flops)
     found = MeasuredPeak(flops=flops, precision=plan.precision, at=time.time())
+    _keep(cache, key, found)
+    return found
+
+
+def doubt_peak(cache: Path, plan: RunPlan, accelerator: Accelerator, tokens_per_s: float) -> None:
+    """Have the peak measured anew at the next start, where a training was faster than it.
+
+    Other programs were at work when it was measured. Of the two measurements the higher is kept then.
+    """
+    key = _key(plan, accelerator)
+    found = _read(cache).get(key)
+    if found is not None and tokens_per_s * plan.shape.flops_per_token > found.flops:
+        _keep(cache, key, msgspec.structs.replace(found, at=_DOUBTED_AT))
+
+
+def _key(plan: RunPlan, accelerator: Accelerator) -> str:
+    return f"{plan.device.name} | torch {torch.__version__} | {accelerator.num_threads} threads | {plan.precision}"
+
+
+def _keep(cache: Path, key: str, peak: MeasuredPeak) -> None:
     with contextlib.suppress(OSError):
         cache.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        atomic.write_bytes(cache, msgspec.json.format(msgspec.json.encode({**kept, key: found}), indent=1))
-    return found
+        kept = {**_read(cache), key: peak}
+        atomic.write_bytes(cache, msgspec.json.format(msgspec.json.encode(kept), indent=1))
 
 
 def measure(accelerator: Accelerator) -> float | None:

@@ -14,7 +14,7 @@ from engine.train.evaluate import Validator
 from engine.train.journal import Journal
 from engine.train.model import Decoder
 from engine.train.peak import is_out_of_memory
-from engine.train.sample import Vocabulary, generate
+from engine.train.sample import NoTextError, Vocabulary, generate
 
 SAMPLE_TOKENS = 96
 SAMPLE_S = 5.0
@@ -65,17 +65,32 @@ class Observer:
             val_bits_per_byte=self.validator.bits_per_byte(found.loss),
             seconds=time.monotonic() - started,
             num_tokens=found.num_tokens,
+            attempt=self._journal.attempt,
+            rollbacks=self._journal.rollbacks,
         )
         self._journal.write(self.newest)
         return True
 
     def sample(self, step: int) -> None:
-        """Let the model write a little and keep it."""
+        """Let the model write a little and keep it; weights that can say nothing are left to the next steps."""
         self._journal.heartbeat.phase = "writing a sample"
         prompt = self._settings.sample_prompt
-        text = self._unless_out_of_memory("text sample", lambda: self._write(prompt))
+        try:
+            text = self._unless_out_of_memory("text sample", lambda: self._write(prompt))
+        except NoTextError as error:
+            self._journal.tell("warning", "non-finite", f"{error.title} There is no text sample.", step=step)
+            return
         if text is not None:
-            self._journal.write(TextSampleRow(step=step, at=time.time(), prompt=prompt, text=text))
+            self._journal.write(
+                TextSampleRow(
+                    step=step,
+                    at=time.time(),
+                    prompt=prompt,
+                    text=text,
+                    attempt=self._journal.attempt,
+                    rollbacks=self._journal.rollbacks,
+                )
+            )
 
     def _write(self, prompt: str) -> str:
         """What the model writes after the prompt, within its tokens and seconds."""

@@ -12,10 +12,9 @@ from pathlib import Path
 import torch
 
 from engine.footprint import CUDA_CONTEXT_BYTES
+from engine.plan import CUDA_MARGIN_FRAC
 from engine.records import RunPlan
 
-CUDA_MARGIN_FRAC = 0.05
-"""Share of the VRAM that is free now which is to stay free, whatever the plan found free."""
 _TOLD_BY_TEXT = (
     "DefaultCPUAllocator: can't allocate memory",
     "CUDA error: out of memory",
@@ -31,8 +30,13 @@ class PeakMemory:
         self._is_cuda = device.type == "cuda"
 
     def begin(self) -> None:
-        """Forget earlier peaks; where the system cannot, on a CPU, a peak is that of the process so far."""
+        """Forget earlier peaks, and what the allocator still holds of them.
+
+        Where the system cannot, on a CPU, a peak is that of the process so far.
+        """
         if self._is_cuda:
+            # The peak of what is reserved begins at what is reserved now.
+            torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
             return
         with contextlib.suppress(OSError):

@@ -28,8 +28,9 @@ from engine.train.data import Position
 from engine.train.device import Accelerator, forward_backward
 from engine.train.evaluate import BATCH, summed_loss
 from engine.train.model import Decoder
-from engine.train.optim import OptimizerSet, clip_gradients
+from engine.train.optim import OptimizerSet
 from engine.train.peak import PeakMemory, is_out_of_memory
+from engine.train.update import update
 
 _TIMED_S = 0.5
 """Micro-steps are timed for this long at least ..."""
@@ -87,6 +88,7 @@ class Prover:
         # Outside the handler, whose traceback would keep the step's tensors alive.
         if self._subject is not None:
             self._subject.optimizer.zero_grad()
+        self._accelerator.reset_scaler()
         self._memory.release()
         return found
 
@@ -211,16 +213,14 @@ class Subject:
 
     def update(self) -> bool:
         """Clip and step; False where the gradient was not finite and the weights stayed."""
-        scaler = self._accelerator.scaler
-        if scaler.is_enabled():
-            for optimizer in self.optimizer.optimizers:
-                scaler.unscale_(optimizer)
-        is_finite = bool(clip_gradients(self.model, self._clip).isfinite().item())
-        if is_finite:
-            for optimizer in self.optimizer.optimizers:
-                optimizer.step()
-        if scaler.is_enabled():
-            scaler.update()
+        is_finite = False
+
+        def is_good(norm: Tensor) -> bool:
+            nonlocal is_finite
+            is_finite = bool(norm.isfinite().item())
+            return is_finite
+
+        update(self.model, self.optimizer, self._accelerator, self._clip, is_good)
         return is_finite
 
     def evaluate(self) -> None:

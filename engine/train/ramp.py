@@ -14,11 +14,11 @@ import msgspec
 
 from engine.errors import EngineError, StoreError
 from engine.plan import MicroStep, sizes_to_try
-from engine.ramp import judged, next_size, result_text
+from engine.ramp import END_FACT, RampEnd, judged, next_size, result_text
 from engine.records import EventRow, Level, RampRow, RampState, RunPlan
 from engine.rehearsal import Proof
 from engine.runs.folder import RunFolder
-from engine.runs.store import RunStore
+from engine.runs.store import MetaRow, RunStore
 from engine.train.journal import open_patiently
 from engine.train.proof import Prover
 
@@ -70,10 +70,12 @@ class Ramp:
         while size := next_size(sizes, self._rows, time.monotonic() - self._began_s, kind):
             self._attend()
             self._rows.append(self._tried(size))
-        num_left = len(sizes) - len(self._rows)
-        if num_left and all(row.state == "proven" for row in self._rows):
-            text = f"{num_left} larger sizes were left out: the ramp took {time.monotonic() - self._began_s:.0f} s."
+        is_complete = next_size(sizes, self._rows, 0.0, kind) is None
+        if not is_complete:
+            text = f"Larger sizes were left out: the ramp took {time.monotonic() - self._began_s:.0f} s."
             _write(self._store, _event("info", "ramp-time", text))
+        end = msgspec.json.encode(RampEnd(ramp=self._ramp, is_complete=is_complete)).decode()
+        _write(self._store, MetaRow(key=END_FACT, value=end))
 
     def _tried(self, size: MicroStep) -> RampRow:
         """Write down what is tried, try it, and write down what came of it."""
@@ -89,8 +91,13 @@ class Ramp:
         )
         self._number += 1
         _write(self._store, row)
-        done = msgspec.structs.replace(self._result(row), seconds=time.monotonic() - started_s)
-        level: Level = "info" if done.state in ("proven", "slower") else "warning"
+        try:
+            done = msgspec.structs.replace(self._result(row), seconds=time.monotonic() - started_s)
+        except OrphanedError:
+            _write(self._store, _without_result(row, "stopped", "The supervisor died meanwhile."))
+            raise
+        # Memory that is short is how most ramps end.
+        level: Level = "warning" if done.state == "failed" else "info"
         figures = msgspec.to_builtins(done)
         _write(self._store, done, _event(level, "ramp-size", result_text(done), figures))
         return done

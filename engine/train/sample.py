@@ -14,8 +14,12 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from engine.errors import CorpusError
+from engine.errors import CorpusError, EngineError
 from engine.train.model import Decoder, KeyValueCache
+
+
+class NoTextError(EngineError):
+    """A model that has no next token to say: its weights have gone bad."""
 
 
 class Vocabulary:
@@ -73,7 +77,7 @@ def generate(
     """Continue a prompt: pieces of text until end-of-text or `max_tokens`.
 
     Temperature 0 takes the likeliest token. Same seed, same text. Beyond the model's context the older half of what
-    was read is forgotten. The model must be in evaluation mode.
+    was read is forgotten. The model must be in evaluation mode. Raises: NoTextError where its logits are not finite.
     """
     generator = torch.Generator().manual_seed(seed)
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
@@ -84,6 +88,8 @@ def generate(
         window.ids.pop()
     for _ in range(max_tokens):
         logits = window.next_logits()[:size]  # (V,), without the ids that no text uses
+        if not logits.isfinite().all():
+            raise NoTextError("The model's logits are not finite.", "Let an older checkpoint write instead.")
         if healed:
             allowed = torch.full_like(logits, -torch.inf)
             allowed[vocabulary.ids_beginning_with(healed)] = 0.0

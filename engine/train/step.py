@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import time
 from collections.abc import Callable
 
@@ -18,8 +19,9 @@ from engine.train.device import Accelerator, forward_backward
 from engine.train.guard import SetbackError, find_unsound, what_is_wrong
 from engine.train.journal import Journal
 from engine.train.model import Decoder
-from engine.train.optim import OptimizerSet, clip_gradients
+from engine.train.optim import OptimizerSet
 from engine.train.peak import is_out_of_memory
+from engine.train.update import update
 
 
 class StepResult(msgspec.Struct, frozen=True):
@@ -111,7 +113,7 @@ class Stepper:
             if self.micro_batch > 1 or not self._is_updating:
                 self._halve(reason)
             if self._is_updating:
-                text = f"Memory ran out in the middle of an update of the weights: {reason}"
+                text = f"Memory ran out in the middle of an update of the weights: {reason.rstrip('.')}."
                 raise SetbackError(text, step, is_numeric=False)
             self.begin(position)
 
@@ -140,21 +142,17 @@ class Stepper:
 
     def _update(self, mean_loss: Tensor) -> tuple[float, float]:
         """Clip and step, unless something is wrong; loss and gradient norm."""
-        scaler = self._accelerator.scaler
-        if scaler.is_enabled():
-            for optimizer in self._optimizer.optimizers:
-                scaler.unscale_(optimizer)
-        norm_tensor = clip_gradients(self._model, self._clip)
-        loss, norm = torch.stack(
-            (mean_loss, norm_tensor)
-        ).tolist()  # the one time a step that the GPU is waited for
-        if what_is_wrong(loss, norm, self._model.shape.vocab_size) is None:
-            self._is_updating = True
-            for optimizer in self._optimizer.optimizers:
-                optimizer.step()
-            self._is_updating = False
-        if scaler.is_enabled():
-            scaler.update()
+        loss, norm = math.nan, math.nan
+
+        def is_good(norm_tensor: Tensor) -> bool:
+            nonlocal loss, norm
+            # The one time a step that the GPU is waited for.
+            loss, norm = torch.stack((mean_loss, norm_tensor)).tolist()
+            self._is_updating = what_is_wrong(loss, norm, self._model.shape.vocab_size) is None
+            return self._is_updating
+
+        update(self._model, self._optimizer, self._accelerator, self._clip, is_good)
+        self._is_updating = False
         return loss, norm
 
     def _note_skipped(self, wrong: str, loss: float, norm: float) -> None:
@@ -183,6 +181,7 @@ class Stepper:
             )
         self.micro_batch = smaller[-1]
         self._optimizer.zero_grad()
+        self._accelerator.reset_scaler()
         gc.collect()
         if self._accelerator.is_cuda:
             torch.cuda.empty_cache()

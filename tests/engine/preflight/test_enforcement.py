@@ -96,7 +96,7 @@ def test_what_changed_since_the_person_looked_is_said(make_workspace: Make) -> N
     for run_folder, is_said in ((None, False), (workspace.folder / "runs" / "one", True)):
         context = Context(workspace.folder, overrides=overrides, run_folder=run_folder)
         disk = _carry_out(STEPS[6], check_disk, context, {})
-        assert disk.blocking and ("It was pass 12 s ago." in disk.evidence) == is_said
+        assert disk.blocking and ("This check passed 12 s ago." in disk.evidence) == is_said
 
 
 @pytest.fixture

@@ -12,11 +12,14 @@ import msgspec
 import pytest
 import torch
 
+from engine import plan as plans
+from engine.ramp import SPEED_FACT
 from engine.records import EventRow, MeasuredPeak
+from engine.rehearsal import Rehearsal, keep
 from engine.runs.folder import RunFolder
 from engine.settings import TrainingSettings
-from engine.train import compiling, matmul_probe
-from engine.train.compiling import compile_where_it_pays, why_not
+from engine.train import matmul_probe
+from engine.train.compiling import Outlook, compile_where_it_pays, outlook_of, why_not
 from engine.train.device import Accelerator, forward_backward
 from engine.train.journal import Journal
 from engine.train.loop import train
@@ -80,22 +83,52 @@ def test_without_memory_for_a_product_the_peak_is_unknown(tmp_path: Path, monkey
     assert not (tmp_path / "peak.json").exists()
 
 
+def lasting(seconds: float | None) -> Outlook:
+    return Outlook(seconds=seconds, basis="as was measured")
+
+
 def test_whether_it_pays_is_told_in_minutes(monkeypatch: pytest.MonkeyPatch):
     eager, compiled = make_plan(), make_plan(is_compiled=True)
-    monkeypatch.setattr(compiling, "has_compiler", lambda: True)
-    reason = why_not(eager, AUTO, None)
-    assert reason is not None and "less than a minute" in reason and "30 min" in reason
-    assert why_not(compiled, AUTO, None) is None
-    assert why_not(compiled, AUTO, 7200.0) is None
-    left = why_not(compiled, AUTO, 240.0)
-    assert left is not None and "4 min that are left" in left
-    assert why_not(compiled, ON, 240.0) is None, "who asked for it gets it"
-    assert "off" in (why_not(eager, OFF, None) or "")
-    monkeypatch.setattr(compiling, "has_compiler", lambda: False)
-    assert "neither g++ nor clang++" in (why_not(eager, AUTO, None) or "")
+    monkeypatch.setattr(plans, "has_compiler", lambda: True)
+    reason = why_not(compiled, AUTO, lasting(240.0))
+    assert reason == "the run takes 4 min as was measured, and it pays from about 30 min on"
+    assert why_not(eager, AUTO, lasting(2400.0)) is None, "what was measured counts, not the plan's formula"
+    assert why_not(compiled, AUTO, lasting(None)) is None
+    assert "not known" in (why_not(eager, AUTO, lasting(None)) or "")
+    assert why_not(compiled, ON, lasting(240.0)) is None, "who asked for it gets it"
+    assert "off" in (why_not(eager, OFF, lasting(2400.0)) or "")
+    monkeypatch.setattr(plans, "has_compiler", lambda: False)
+    assert "neither g++ nor clang++" in (why_not(eager, AUTO, lasting(2400.0)) or "")
     old = msgspec.structs.replace(DEVICE, kind="cuda", capability=(6, 1))
-    monkeypatch.setattr(compiling, "has_compiler", lambda: True)
-    assert "7.0" in (why_not(make_plan(device=old), AUTO, None) or "")
+    monkeypatch.setattr(plans, "has_compiler", lambda: True)
+    assert "7.0" in (why_not(make_plan(device=old), AUTO, lasting(2400.0)) or "")
+
+
+def test_how_long_a_run_takes_is_measured_where_it_can_be(make_run: MakeRun):
+    run = make_run()
+    store, plan = run.open(read_only=False), make_plan()
+    guess = outlook_of(plan, store)
+    assert guess.seconds is not None and "by formula" in guess.text
+    rehearsal = Rehearsal(
+        at=1.0,
+        device=plan.device.name,
+        flops_per_token=plan.shape.flops_per_token,
+        precision=plan.precision,
+        micro_batch=4,
+        steps=6,
+        tokens_per_s=2.0,
+        tokens_per_s_low=1.0,
+        tokens_per_s_high=3.0,
+        memory_bytes=None,
+    )
+    keep(Path(store.meta("workspace", str)), rehearsal)
+    assert outlook_of(plan, store).text == "the run takes 51 min at the 2 tokens/s that a rehearsal measured"
+    store.set_meta(**{SPEED_FACT: 4.0})
+    found = outlook_of(plan, store)
+    assert found.text == "the run takes 26 min at the 4 tokens/s that the batch ramp measured"
+    assert found.seconds == pytest.approx(plan.tokens_total / 4.0)
+    assert outlook_of(plan, store, 240.0).text == "the rest of the run takes 4 min at its speed so far"
+    store.close()
 
 
 @pytest.mark.usefixtures("signals")
@@ -104,6 +137,7 @@ def test_a_short_run_says_that_it_is_not_compiled_and_what_its_peak_is(make_run:
     assert train(run.path, os.getppid()) == 0
     event = told(run, "not-compiled")
     assert event.level == "info" and event.text.startswith("The model is not compiled: ")
+    assert "by formula" in event.text
     peak = run.open().find_meta("peak", MeasuredPeak)
     assert peak is not None and peak.precision == "fp32"
     assert json.loads(told(run, "peak").data)["flops"] == peak.flops

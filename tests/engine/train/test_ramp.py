@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,15 +13,16 @@ import msgspec
 import pytest
 
 from engine import ramp as rules
-from engine.plan import MicroStep
+from engine.plan import MicroStep, sizes_to_try
 from engine.process import module_argv
-from engine.ramp import KeptRamp, choose, judged, key_of, next_size, recall, replan
+from engine.ramp import END_FACT, KeptRamp, RampEnd, choose, judged, key_of, next_size, recall, replan
 from engine.records import EventRow, RampRow, RunPlan
 from engine.rehearsal import Proof
 from engine.runs.folder import RunFolder
 from engine.settings import TrainingSettings
 from engine.shape import ModelShape
 from engine.train.proof import Prover
+from engine.train.ramp import OrphanedError, Ramp
 from tests.engine.train.conftest import MakeRun, make_plan
 
 MIB = 2**20
@@ -105,6 +107,26 @@ def test_a_size_that_took_its_process_along_is_the_last(state: str) -> None:
     assert chosen([row(1, 100.0), row(2, None, state)]) == 1
 
 
+def sizes_of(*numbers: int) -> list[MicroStep]:
+    return [msgspec.structs.replace(SIZES[0], micro_batch=n, memory_bytes=n * MIB) for n in numbers]
+
+
+def test_sizes_are_doubled_and_what_lies_between_is_tried_only_where_a_double_one_is_not_left() -> None:
+    sizes = sizes_of(1, 2, 3, 4, 6, 8, 12, 24)
+    rows: list[RampRow] = []
+    while size := next_size(sizes, rows, 0.0, "cpu"):
+        too_large = size.micro_batch >= 8
+        rows.append(
+            row(size.micro_batch, None, "out-of-memory") if too_large else row(size.micro_batch, 100.0)
+        )
+    assert [row.micro_batch for row in rows] == [1, 2, 4, 8, 6]
+    assert next_size(sizes_of(1, 2, 3), [row(1, 100.0), row(2, 120.0)], 0.0, "cpu") == sizes_of(3)[0]
+    slower = [row(1, 100.0), row(2, 90.0, "slower")]
+    assert next_size(sizes_of(1, 2, 3), slower, 0.0, "cpu") is None, (
+        "a little more of what was slower wins nothing"
+    )
+
+
 def test_a_ramp_takes_no_longer_than_it_may() -> None:
     assert next_size(SIZES, [row(1, 100.0)], 59.0, "cpu") is SIZES[1]
     assert next_size(SIZES, [row(1, 100.0)], 60.0, "cpu") is None
@@ -126,10 +148,13 @@ def test_a_ramp_is_remembered_for_the_same_settings_and_memory_alone(tmp_path: P
     key = key_of(plan, TrainingSettings(), "2.13.0")
     assert recall(tmp_path, key, 100 * MIB) is None
     rows = (row(1, 100.0), row(2, 200.0))
-    rules.keep(tmp_path, KeptRamp(at=5.0, key=key, budget_bytes=100 * MIB, rows=rows))
-    found = recall(tmp_path, key, 90 * MIB)
+    now = time.time()
+    for age_s, is_fresh in ((rules.KEPT_S + 60, False), (-3600.0, False), (rules.KEPT_S - 60, True)):
+        rules.keep(tmp_path, KeptRamp(at=now - age_s, key=key, budget_bytes=100 * MIB, rows=rows))
+        found = recall(tmp_path, key, 90 * MIB)
+        assert (found is not None) == is_fresh, "a month, and no clock that was set back"
     assert found is not None
-    assert (found[0].at, found[1].micro_batch) == (5.0, 2)
+    assert (found[0].at, found[1].micro_batch) == (now - rules.KEPT_S + 60, 2)
     assert recall(tmp_path, key, 1 * MIB) is None, "what was chosen does not fit today"
     assert recall(tmp_path, key, 900 * MIB) is not None, "memory was not what ended it"
     for changed in (
@@ -139,8 +164,8 @@ def test_a_ramp_is_remembered_for_the_same_settings_and_memory_alone(tmp_path: P
     ):
         assert recall(tmp_path, changed, 100 * MIB) is None
     rows = (row(1, 100.0), row(2, None, "out-of-memory"))
-    rules.keep(tmp_path, KeptRamp(at=6.0, key=key, budget_bytes=100 * MIB, rows=rows))
-    assert [kept.at for kept in rules.load(tmp_path)] == [6.0]
+    rules.keep(tmp_path, KeptRamp(at=now, key=key, budget_bytes=100 * MIB, rows=rows))
+    assert [kept.at for kept in rules.load(tmp_path)] == [now]
     assert recall(tmp_path, key, 105 * MIB) is not None
     assert recall(tmp_path, key, 200 * MIB) is None, "there is more memory than there was"
     rules.path_of(tmp_path).write_text("[{", "utf-8")
@@ -191,7 +216,11 @@ def ramped(run: RunFolder, command: list[str] | None = None) -> list[RampRow]:
     store = run.open()
     rows = store.ramp()
     told = [event for event in store.rows(EventRow) if event.kind == "ramp-size"]
-    assert len(told) == len(rows)
+    assert [event.level for event in told] == ["info"] * len(rows), "memory that is short is no fault"
+    end = store.meta(END_FACT, RampEnd)
+    assert end.ramp == rows[-1].ramp
+    is_cut = any(event.kind == "ramp-time" for event in store.rows(EventRow))
+    assert end.is_complete != is_cut
     store.close()
     return rows
 
@@ -212,6 +241,36 @@ def test_sizes_grow_until_one_leaves_no_margin(make_run: MakeRun) -> None:
     found = choose(short)
     assert found is not None
     assert (found.memory_bytes or 0) <= budget_bytes
+
+
+def test_a_ramp_whose_time_is_up_is_not_complete(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(rules.MOST_S, "cpu", 0.01)
+    run = wide_run(make_run)
+    store = run.open(read_only=False)
+    ramp = Ramp(run, store, os.getppid())
+    sizes = sizes_to_try(ramp._plan, ramp._training)
+    monkeypatch.setattr(ramp._prover, "prove", lambda *_: "no room")
+    ramp._rows.append(msgspec.structs.replace(row(1, 100.0), ramp=1))
+    ramp.run()
+    assert len(ramp._rows) == 1 < len(sizes)
+    assert store.meta(END_FACT, RampEnd) == RampEnd(ramp=1, is_complete=False)
+    monkeypatch.setitem(rules.MOST_S, "cpu", 60.0)
+    ramp.run()
+    assert [row.state for row in ramp._rows] == ["proven", "out-of-memory"]
+    assert store.meta(END_FACT, RampEnd) == RampEnd(ramp=1, is_complete=True)
+    store.close()
+
+
+def test_a_size_whose_supervisor_died_is_stopped_and_says_so(make_run: MakeRun) -> None:
+    run = make_run()
+    store = run.open(read_only=False)
+    ramp = Ramp(run, store, parent_pid=-1)
+    with pytest.raises(OrphanedError):
+        ramp._tried(SIZES[0])
+    (found,) = store.ramp()
+    assert (found.state, found.note) == ("stopped", "The supervisor died meanwhile.")
+    assert store.find_meta(END_FACT, RampEnd) is None
+    store.close()
 
 
 LIMITED = """

@@ -10,12 +10,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from engine.errors import EngineError
+from engine.errors import EngineError, TrainerExit
 from engine.records import EvaluationRow, EventRow, Origin, RunState, StepRow
 from engine.runs.folder import RunFolder
 from engine.train import matmul_probe, observe
 from engine.train.checkpoint import newest_verified, verify
-from engine.train.control import TrainerExit
 from engine.train.data import Position
 from engine.train.guard import Rollback, SetbackError
 from engine.train.journal import Journal
