@@ -26,7 +26,8 @@ from engine.train.peak import is_out_of_memory
 MAX_SKIPPED_IN_A_ROW = 5
 """Steps left out in a row from which the weights are taken to be bad."""
 MAX_ROLLBACKS = 3
-"""Times that training goes back without keeping a checkpoint beyond the steps at which it went bad."""
+"""Times that training goes back without keeping a good checkpoint of the highest step at which it went bad,
+or of a later one."""
 RATE_CUT = 0.5
 """Times the rate, each time that values went bad."""
 MOST_LOSS = 4.0
@@ -51,7 +52,7 @@ class Rollback(msgspec.Struct, frozen=True, kw_only=True):
     count: int = 0
     """Of the run so far."""
     in_a_row: int = 0
-    """Without keeping a checkpoint beyond `bad_step`."""
+    """Without keeping a good checkpoint of `bad_step` or a later one."""
     bad_step: int = 0
     """The first step that went wrong, the highest of those in a row."""
     to_step: int = -1
@@ -84,7 +85,7 @@ class Rollback(msgspec.Struct, frozen=True, kw_only=True):
 
     def past(self, step: int) -> Rollback:
         """The same once a good checkpoint of `step` is kept."""
-        return msgspec.structs.replace(self, in_a_row=0) if step > self.bad_step else self
+        return msgspec.structs.replace(self, in_a_row=0) if step >= self.bad_step else self
 
 
 def _hopeless(setback: SetbackError) -> EngineError:

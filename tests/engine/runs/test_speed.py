@@ -7,11 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from engine.records import AttemptRow, MeasuredPeak, Origin, RunState, Status, StepRow
+from engine.records import (
+    AttemptRow,
+    CheckpointRow,
+    EvaluationRow,
+    MeasuredPeak,
+    Origin,
+    RunState,
+    Status,
+    StepRow,
+    TextSampleRow,
+)
 from engine.runs.folder import RunFolder, create
+from engine.runs.samples import read_samples
 from engine.runs.store import RunStore
-from engine.runs.view import read_status
+from engine.runs.view import read_snapshot, read_status
 from engine.settings import Settings
+from engine.train.journal import Journal
 from tests.engine.train.conftest import make_plan
 
 PLAN = make_plan(steps=1000)
@@ -103,6 +115,68 @@ def test_back_at_a_checkpoint_the_steps_beyond_it_do_not_count(run: Recorded) ->
     assert (run.status.step, run.status.eta_s) == (103, pytest.approx(897 * 3.0))
     run.goes_on(1, 0, rollbacks=2)
     assert run.status.step is None and run.status.eta_s is None
+
+
+def test_back_at_a_checkpoint_nothing_is_shown_of_the_branch_that_was_given_up(run: Recorded) -> None:
+    def looked_at(step: int, loss: float, rollbacks: int = 0) -> None:
+        which = {"step": step, "at": time.time(), "attempt": 1, "rollbacks": rollbacks}
+        run.store.put(
+            EvaluationRow(tokens=step * PER_STEP, val_loss=loss, **which),
+            TextSampleRow(prompt="", text=f"{loss}", **which),
+        )
+
+    def saved(step: int) -> None:
+        row = CheckpointRow(
+            step=step, at=time.time(), tokens=0, folder=f"step-{step}", total_bytes=1, write_s=1.0
+        )
+        run.store.put(row)
+
+    def seen() -> tuple[list[int], list[float], str, int | None, float | None]:
+        found = read_snapshot(run.folder, 1000, 10)
+        assert found.text_sample is not None
+        steps = [point.tokens // PER_STEP for point in found.train_losses]
+        val_losses = [point.loss for point in found.val_losses]
+        checkpoint = found.checkpoint.step if found.checkpoint else None
+        return steps, val_losses, found.text_sample.text, checkpoint, found.status.val_loss
+
+    run.starts(1, 0)
+    journal = Journal(run.folder.store_path)
+    journal.begin_stretch(0, 0)
+    run.steps(1, 1, 120, 2.0)
+    looked_at(50, 4.0)
+    looked_at(110, 9.0)
+    saved(100)
+    saved(115)
+    assert seen() == ([*range(1, 121)], [4.0, 9.0], "9.0", 115, 9.0)
+
+    journal.begin_stretch(1, 100)  # step-115 was damaged
+    assert seen() == ([*range(1, 101)], [4.0], "4.0", 100, 4.0)
+    run.steps(1, 101, 104, 2.0, rollbacks=1)
+    run.steps(1, 106, 112, 2.0, rollbacks=1)  # and 105 was left out
+    assert seen() == ([*range(1, 105), *range(106, 113)], [4.0], "4.0", 100, 4.0)
+    looked_at(112, 3.5, rollbacks=1)
+    saved(112)
+    assert seen()[1:] == ([4.0, 3.5], "3.5", 112, 3.5)
+    assert [sample.text for sample in read_samples(run.folder).samples] == ["4.0", "3.5"]
+
+    run.starts(2, 112)
+    assert seen()[0] == [*range(1, 105), *range(106, 113)]
+    journal.attempt = 2
+    journal.begin_stretch(1, 112)
+    run.steps(2, 113, 118, 2.0, rollbacks=1)
+    saved(115)
+    assert seen() == ([*range(1, 105), *range(106, 119)], [4.0, 3.5], "3.5", 115, 3.5)
+    journal.close()
+
+
+def test_of_many_steps_too_those_of_a_branch_that_was_given_up_are_left_out(run: Recorded) -> None:
+    run.starts(1, 0)
+    journal = Journal(run.folder.store_path)
+    journal.begin_stretch(0, 0)
+    run.steps(1, 1, 900, 2.0)
+    journal.begin_stretch(1, 600)
+    journal.close()
+    assert run.store.train_losses(10)[-1].tokens == 600 * PER_STEP
 
 
 def test_use_of_the_peak_is_the_models_own_arithmetic_and_unknown_without_one(run: Recorded) -> None:

@@ -57,6 +57,31 @@ def test_slices_change_nothing(monkeypatch: pytest.MonkeyPatch):
         assert torch.equal(ours, same)
 
 
+def test_a_torch_without_the_function_or_with_another_is_left_to_itself(monkeypatch: pytest.MonkeyPatch):
+    name = "_scaled_dot_product_flash_attention_for_cpu"
+    function = getattr(torch.ops.aten, name)
+    assert attention.HAS_LOGSUMEXP and attention.has_logsumexp()
+
+    def gone(*_: object) -> None:
+        raise AttributeError(name)
+
+    def in_base_2(*arguments: object) -> tuple[Tensor, Tensor]:
+        out, logsumexp = function(*arguments)
+        return out, logsumexp / 0.6931
+
+    def without_mask(
+        q: Tensor, k: Tensor, v: Tensor, dropout: float, is_causal: bool
+    ) -> tuple[Tensor, Tensor]:
+        return function(q, k, v, dropout, False)
+
+    for other in (gone, in_base_2, without_mask):
+        monkeypatch.setattr(torch.ops.aten, name, other)
+        assert not attention.has_logsumexp()
+    monkeypatch.setattr(attention, "HAS_LOGSUMEXP", False)
+    q, k, v, _ = make(1, 16)
+    assert not is_own(causal_attention(q.requires_grad_(), k, v))
+
+
 def test_long_contexts_and_other_formats_are_left_to_torch(monkeypatch: pytest.MonkeyPatch):
     tensors = [tensor.requires_grad_() for tensor in make(1, 64)[:3]]
     assert not is_own(causal_attention(*(tensor.float() for tensor in tensors)))

@@ -74,6 +74,27 @@ def test_what_goes_wrong_while_reading_ahead_is_raised_by_next():
         stream.next()
 
 
+def test_memory_that_runs_out_while_reading_ahead_is_raised_by_next():
+    class Large(CountedTokens):
+        def read(self, start: int, length: int) -> np.ndarray:
+            raise MemoryError
+
+    stream = BatchStream(Large(81), WindowOrder(81, 8, 7), Position(), 2, CPU)
+    with pytest.raises(MemoryError):
+        stream.next()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_ended_without_a_word_is_not_waited_for():
+    class Gone(CountedTokens):
+        def read(self, start: int, length: int) -> np.ndarray:
+            raise SystemExit
+
+    stream = BatchStream(Gone(81), WindowOrder(81, 8, 7), Position(), 2, CPU)
+    with pytest.raises(RuntimeError, match="without a word"):
+        stream.next()
+
+
 def test_close_ends_the_thread():
     tokens = CountedTokens(81)
     stream = BatchStream(tokens, WindowOrder(81, 8, 7), Position(), 2, CPU)

@@ -14,7 +14,7 @@ import torch
 
 from engine import plan as plans
 from engine.ramp import SPEED_FACT
-from engine.records import EventRow, MeasuredPeak
+from engine.records import EventRow, MeasuredPeak, StepRow
 from engine.rehearsal import Rehearsal, keep
 from engine.runs.folder import RunFolder
 from engine.settings import TrainingSettings
@@ -23,8 +23,9 @@ from engine.train.compiling import Outlook, compile_where_it_pays, outlook_of, w
 from engine.train.device import Accelerator, forward_backward
 from engine.train.journal import Journal
 from engine.train.loop import train
-from engine.train.matmul_probe import KEPT_S, known_peak, measure
+from engine.train.matmul_probe import KEPT_S, doubt_peak, known_peak, measure
 from engine.train.model import Decoder
+from engine.train.tensorfile import read_tensors
 from tests.engine.train.conftest import DEVICE, SMALL, MakeRun, make_plan
 
 AUTO, OFF, ON = (TrainingSettings(compile=choice) for choice in ("auto", "off", "on"))
@@ -74,6 +75,38 @@ def test_the_peak_is_kept_for_its_device_and_format_for_a_month(
     cache.unlink()
     cache.mkdir()
     assert known_peak(cache, plan, accelerator) is not None, "a cache that cannot be kept is done without"
+
+
+def test_a_peak_that_a_training_was_faster_than_is_measured_anew_and_the_higher_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    cache, plan = tmp_path / "peak.json", make_plan()
+    accelerator = Accelerator(plan)
+    measured = iter((4e9, 9e9, 5e9))
+    monkeypatch.setattr(matmul_probe, "measure", lambda _: next(measured))
+    found = []
+    for faster in (0.9, 1.1, 1.1, 0.9):
+        peak = known_peak(cache, plan, accelerator)
+        assert peak is not None
+        found.append(peak.flops)
+        doubt_peak(cache, plan, accelerator, faster * peak.flops / plan.shape.flops_per_token)
+    assert found == [4e9, 4e9, 9e9, 9e9], "5e9 is another program's doing"
+    assert next(measured, None) is None
+
+
+@pytest.mark.usefixtures("signals")
+def test_a_training_that_is_faster_than_the_peak_doubts_it(make_run: MakeRun):
+    run = make_run(steps=2)
+    cache = run.workspace / "cache" / "peak.json"
+    assert train(run.path, os.getppid()) == 0
+    (peak,) = msgspec.json.decode(cache.read_bytes(), type=dict[str, MeasuredPeak]).values()
+    assert peak.at > 0
+    key = next(iter(json.loads(cache.read_bytes())))
+    cache.write_bytes(msgspec.json.encode({key: msgspec.structs.replace(peak, flops=1.0)}))
+    run = make_run(steps=2)
+    assert train(run.path, os.getppid()) == 0
+    (peak,) = msgspec.json.decode(cache.read_bytes(), type=dict[str, MeasuredPeak]).values()
+    assert (peak.flops, peak.at) == (1.0, 0.0)
 
 
 def test_without_memory_for_a_product_the_peak_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -170,3 +203,25 @@ def test_what_is_compiled_says_so_and_computes_the_same(make_run: MakeRun, monke
     torch.testing.assert_close(other_gradient, its_gradient, rtol=0.02, atol=0.02)
     event = told(run, "compiled")
     assert event.text.startswith("Compiled the model in ") and json.loads(event.data)["seconds"] > 0
+
+
+@pytest.mark.usefixtures("signals")
+def test_two_compiled_trainings_of_one_seed_are_the_same_bit_for_bit(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+):
+    """In bf16, where attention goes back in a way of its own."""
+    compile_module = torch.nn.Module.compile
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", functools.partialmethod(compile_module, backend="aot_eager")
+    )
+    monkeypatch.setitem(matmul_probe.BUDGET_S, "cpu", 0.01)
+    curves, weights = [], []
+    for _ in range(2):
+        run = make_run({"compile": "on"}, steps=3, precision="bf16", is_compiled=True)
+        assert train(run.path, os.getppid()) == 0
+        assert told(run, "compiled")
+        rows = run.open().rows(StepRow, "ORDER BY step")
+        curves.append([(row.loss, row.grad_norm) for row in rows])
+        weights.append(dict(read_tensors(run.model / "model.safetensors")))
+    assert curves[0] == curves[1] and len(curves[0]) == 3
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())

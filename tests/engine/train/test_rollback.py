@@ -5,22 +5,20 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable
 
 import pytest
 import torch
 
 from engine.errors import EngineError, TrainerExit
-from engine.records import EvaluationRow, EventRow, Origin, RunState, StepRow
-from engine.runs.folder import RunFolder
+from engine.records import EvaluationRow, Origin, RunState
 from engine.train import matmul_probe, observe
 from engine.train.checkpoint import newest_verified, verify
 from engine.train.data import Position
-from engine.train.guard import Rollback, SetbackError
-from engine.train.journal import Journal
-from engine.train.loop import Training, train
+from engine.train.guard import MAX_ROLLBACKS, Rollback, SetbackError
+from engine.train.loop import train
 from engine.train.tensorfile import read_tensors
 from tests.engine.train.conftest import MakeRun
+from tests.engine.train.watched import Watched, events, good_steps, step_rows
 
 pytestmark = pytest.mark.usefixtures("signals", "quick")
 
@@ -30,59 +28,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Short texts and a short look at the device: they are not what is looked at here."""
     monkeypatch.setattr(observe, "SAMPLE_TOKENS", 3)
     monkeypatch.setitem(matmul_probe.BUDGET_S, "cpu", 0.01)
-
-
-class Watched(Training):
-    """A training to which something happens before some of its steps, and which saves where it is told to."""
-
-    def __init__(self, run: RunFolder, saves_at: tuple[int, ...] = ()) -> None:
-        super().__init__(run, Journal(run.store_path), os.getppid())
-        self.saves_at = saves_at
-        self.happens: Callable[[], None] = lambda: None
-        self.seen: list[tuple[int, float, Position]] = []
-
-    def do_what_is_due(self) -> None:
-        self.seen.append((self.step, self.optimizer.learning_rate, self.position))
-        if self.step in self.saves_at:
-            self.save()
-        self.happens()
-
-    def poison(self) -> None:
-        with torch.no_grad():
-            self.model.model.norm.weight[0] = torch.nan
-
-    def go(self) -> TrainerExit:
-        try:
-            return self.run()
-        finally:
-            self.journal.close()
-
-
-def events(run: RunFolder, kind: str) -> list[EventRow]:
-    store = run.open()
-    found = [event for event in store.rows(EventRow) if event.kind == kind]
-    store.close()
-    return found
-
-
-def step_rows(run: RunFolder) -> list[StepRow]:
-    store = run.open()
-    rows = store.rows(StepRow, "ORDER BY step")
-    store.close()
-    return rows
-
-
-def good_steps(run: RunFolder) -> list[int]:
-    """Steps of the checkpoints, every one of which must be good and hold finite weights."""
-    found = []
-    for folder in run.checkpoints.glob("step-*"):
-        checkpoint = verify(folder)
-        found.append(checkpoint.state.step)
-        tensors = [
-            t for name in ("model", "optimizer") for _, t in read_tensors(folder / f"{name}.safetensors")
-        ]
-        assert all(tensor.isfinite().all() for tensor in tensors)
-    return sorted(found)
 
 
 def test_weights_gone_bad_send_it_back_with_half_the_rate_past_the_text(make_run: MakeRun):
@@ -313,3 +258,53 @@ def test_a_rate_that_no_halving_saves_fails_with_every_checkpoint_good(make_run:
     assert newest_verified(run.path).damaged == ()
     assert good_steps(run) == []
     assert all(math.isfinite(row.loss) for row in step_rows(run))
+
+
+def test_faults_that_lie_further_on_each_time_do_not_go_on_for_ever(make_run: MakeRun):
+    run = make_run(steps=40)
+    training = Watched(run, saves_at=(4,))
+    poisoned: list[int] = []
+
+    def poison_two_steps_on() -> None:
+        if training.step == 6 + 2 * len(poisoned) and not training.stepper.skipped_in_a_row:
+            poisoned.append(training.step)
+            training.poison()
+
+    training.happens = poison_two_steps_on
+    with pytest.raises(EngineError, match="has not helped 3 times in a row"):
+        training.go()
+    assert poisoned == [6, 8, 10, 12]
+
+
+def test_a_checkpoint_beyond_the_fault_is_progress(make_run: MakeRun):
+    run = make_run(steps=24)
+    training = Watched(run, saves_at=(4, 8, 12, 16))
+    poisoned: list[int] = []
+
+    def poison_after_each_save() -> None:
+        is_next = training.step == 6 + 4 * len(poisoned) and not training.stepper.skipped_in_a_row
+        if is_next and len(poisoned) <= MAX_ROLLBACKS:
+            poisoned.append(training.step)
+            training.poison()
+
+    training.happens = poison_after_each_save
+    assert training.go() is TrainerExit.FINISHED
+    assert [json.loads(e.data)["in_a_row"] for e in events(run, "rolled-back")] == [1, 1, 1, 1]
+
+
+def test_memory_that_runs_out_after_a_fault_skips_the_same_text_again():
+    fault, no_room = SetbackError("x", 10), SetbackError("y", 9, is_numeric=False)
+    first = Rollback().following(fault, Position(cursor=90), 1.0).at(8)
+    assert (first.to_step, first.position, first.rate_scale) == (8, Position(cursor=90), 0.5)
+    again = first.following(no_room, Position(cursor=99), first.rate_scale)
+    assert again.at(8).position == Position(cursor=90) and again.rate_scale == 0.5
+    assert again.at(4).position is None and again.at(4).to_step == 4
+    assert Rollback().following(no_room, Position(cursor=99), 1.0).at(8).position is None
+
+
+def test_memory_that_keeps_running_out_is_not_called_divergence():
+    rollback = Rollback(in_a_row=MAX_ROLLBACKS)
+    with pytest.raises(EngineError, match="no room for an update") as caught:
+        rollback.following(SetbackError("Memory ran out.", 9, is_numeric=False), Position(), 1.0)
+    assert "diverged" not in str(caught.value) and "learning_rate" not in caught.value.remedy
+    assert "micro_batch" in caught.value.remedy

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from engine.shape import ModelShape
 from engine.train.model import Decoder
-from engine.train.sample import Vocabulary, choose, generate
+from engine.train.sample import NoTextError, Vocabulary, choose, generate
 
 SIZE = 320
 
@@ -96,6 +96,14 @@ def test_same_seed_same_text_beyond_the_context_too(vocabulary: Vocabulary):
     )
     assert first == second != third
     assert len(vocabulary.encode(first)) > 16
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_weights_gone_bad_say_so_and_nothing_else(vocabulary: Vocabulary, temperature: float):
+    model = chain(vocabulary, b"a")
+    model.head.data[5] = torch.nan
+    with pytest.raises(NoTextError, match="not finite"):
+        list(generate(model, vocabulary, "xa", max_tokens=9, temperature=temperature))
 
 
 def test_top_p_and_temperature():

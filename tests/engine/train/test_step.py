@@ -14,13 +14,18 @@ from engine.corpus.manifest import load_manifest
 from engine.corpus.shard import TokenStore
 from engine.errors import EngineError
 from engine.records import EventRow
+from engine.rehearsal import Proof
 from engine.runs.folder import RunFolder
+from engine.settings import TrainingSettings
+from engine.train import proof
+from engine.train import update as updates
 from engine.train.data import Position
 from engine.train.device import Accelerator
 from engine.train.guard import SetbackError, allocate_state
 from engine.train.journal import Journal
 from engine.train.model import Decoder
 from engine.train.optim import OptimizerSet
+from engine.train.proof import Prover
 from engine.train.step import Stepper
 from tests.engine.train.conftest import SMALL, MakeRun, make_plan
 
@@ -267,6 +272,50 @@ def test_memory_that_runs_out_within_an_update_asks_for_a_good_checkpoint(benche
     adamw.step = step
     bench.stepper.begin(bench.position)
     assert not bench.step().is_skipped
+
+
+def test_fp16_does_a_step_again_that_ran_out_of_memory_before_its_update(
+    benches, monkeypatch: pytest.MonkeyPatch
+):
+    bench = benches(precision="fp16")
+    while bench.step().is_skipped:
+        pass
+    scale, clip = bench.accelerator.scaler.get_scale(), updates.clip_gradients
+
+    def no_memory(*_: object) -> torch.Tensor:
+        monkeypatch.setattr(updates, "clip_gradients", clip)
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB")
+
+    monkeypatch.setattr(updates, "clip_gradients", no_memory)
+    assert not bench.step().is_skipped
+    assert bench.kinds() == ["out-of-memory"] and bench.accelerator.scaler.get_scale() == scale
+
+
+def test_a_size_that_ran_out_of_memory_before_its_update_leaves_the_next_in_peace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    clip = updates.clip_gradients
+
+    def no_memory(*_: object) -> torch.Tensor:
+        monkeypatch.setattr(updates, "clip_gradients", clip)
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB")
+
+    monkeypatch.setattr(updates, "clip_gradients", no_memory)
+    monkeypatch.setattr(proof, "_TIMED_S", 0.0)
+    prover = Prover(make_plan(precision="fp16"), TrainingSettings(), tmp_path)
+    assert "Tried to allocate" in str(prover.prove(2, 0))
+    assert isinstance(prover.prove(1, 0), Proof)
+
+
+def test_a_scale_that_an_older_checkpoint_kept_in_floats_is_taken(benches):
+    bench = benches(precision="fp16")
+    bench.step()
+    kept = {name: float(value) for name, value in bench.accelerator.scaler.state_dict().items()}
+    bench.accelerator.reset_scaler(kept)
+    bench.step()
+    assert bench.accelerator.scaler.state_dict()["growth_interval"] == 2000
+    bench.accelerator.reset_scaler({})
+    assert bench.accelerator.scaler.get_scale() == 2.0**16
 
 
 def test_what_is_no_lack_of_memory_is_not_taken_for_it(benches):
