@@ -38,8 +38,6 @@ class BatchRamp:
         self._is_given_up = False
         self.plan = plan
         """The run's plan as it is now."""
-        self.command = module_argv("engine.train", "ramp", str(folder.path))
-        """What does the trying."""
 
     @property
     def is_needed(self) -> bool:
@@ -71,11 +69,12 @@ class BatchRamp:
         self._decide(chosen, f"The batch size is remembered from {day}", is_own=False)
         return True
 
-    def begin(self) -> None:
-        """From here on the time of the process that tries is counted, and only what it writes counts."""
+    def begin(self) -> list[str]:
+        """The command of what does the trying: from here on its time is counted, and only what it writes counts."""
         self._seen = self._store.newest(RampRow, "number")
         self._former = self._seen.ramp if self._seen else 0
         self._seen_since_s = time.monotonic()
+        return module_argv("engine.train", "ramp", str(self._folder.path))
 
     def is_hopeless(self) -> bool:
         """Whether nothing has come of the trying for too long, a size or anything else; to be asked every second."""

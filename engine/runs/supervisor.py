@@ -172,7 +172,7 @@ class Supervisor:
         if self._stop:
             return self._stop
         if not ramp.recall():
-            exit_code = await self._run_child(ramp.command, is_hopeless=ramp.is_hopeless)
+            exit_code = await self._run_child(ramp.begin(), is_hopeless=ramp.is_hopeless)
             if self._stop:
                 ramp.close_open_row("stopped", "")
                 ramp.clear()

@@ -32,10 +32,12 @@ from engine.train.optim import OptimizerSet
 from engine.train.peak import PeakMemory, is_out_of_memory
 from engine.train.update import update
 
-_TIMED_S = 0.5
+_TIMED_S = 0.3
 """Micro-steps are timed for this long at least ..."""
 _LEAST_TIMED, _MOST_TIMED = 2, 8
 """... but never fewer or more often than this. The fastest counts: whatever else ran made the others slower."""
+_LONG_S = 2.0
+"""A micro-step that takes longer is timed once: what else ran is averaged within it."""
 _BURST, _SHORT_S = 4, 0.25
 """Micro-steps that are timed together where they are as short as this, so that a GPU stays busy between them."""
 _MOST_SKIPPED = 32
@@ -143,10 +145,14 @@ class Prover:
         """
         subject.model.num_recomputed_blocks = plan.num_recomputed_blocks
         ids = subject.random_ids(plan.micro_batch)
-        if is_new:
+        if is_new and self._update_s == float("inf"):
             subject.settle(ids, self._attend)
+        elif is_new:
+            subject.micro_steps(ids, 1)
         fastest_s, spent_s, num_timed = float("inf"), 0.0, 0
-        while num_timed < _LEAST_TIMED or (num_timed < _MOST_TIMED and spent_s < _TIMED_S):
+        while spent_s < _LONG_S and (
+            num_timed < _LEAST_TIMED or (num_timed < _MOST_TIMED and spent_s < _TIMED_S)
+        ):
             burst = _BURST if self._accelerator.is_cuda and fastest_s < _SHORT_S else 1
             seconds = self._seconds(functools.partial(subject.micro_steps, ids, burst))
             fastest_s = min(fastest_s, seconds / burst)

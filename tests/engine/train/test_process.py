@@ -252,7 +252,7 @@ def test_what_a_restart_cannot_mend_is_refused(make_run: MakeRun):
 def test_where_nothing_compiles_it_trains_eagerly_and_says_why(
     make_run: MakeRun, start_trainer: Start, tmp_path: Path
 ):
-    run = make_run(steps=3, is_compiled=True)
+    run = make_run({"compile": "on"}, steps=3, is_compiled=True)
     cache = str(tmp_path / "inductor")
     trainer = start_trainer(run, CXX="/nonexistent/c++", TORCHINDUCTOR_CACHE_DIR=cache)
     assert trainer.wait(120) == 0

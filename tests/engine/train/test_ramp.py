@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import torch
 
 from engine import ramp as rules
 from engine.plan import MicroStep, sizes_to_try
@@ -21,6 +22,7 @@ from engine.rehearsal import Proof
 from engine.runs.folder import RunFolder
 from engine.settings import TrainingSettings
 from engine.shape import ModelShape
+from engine.train.peak import PeakMemory
 from engine.train.proof import Prover
 from engine.train.ramp import OrphanedError, Ramp
 from tests.engine.train.conftest import MakeRun, make_plan
@@ -192,18 +194,28 @@ def test_a_proof_is_a_step_an_evaluation_a_save_and_a_load(tmp_path: Path) -> No
     assert again.micro_step_s <= proof.micro_step_s
 
 
+def test_a_peak_on_a_gpu_does_not_count_what_an_earlier_part_left_reserved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: done.append("release"))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: done.append("forget"))
+    PeakMemory(torch.device("cuda")).begin()
+    assert done == ["release", "forget"]
+
+
 # --- the process ----------------------------------------------------------------------------------------------
 
 
 def wide_run(make_run: MakeRun, budget_bytes: int | None = None) -> RunFolder:
-    tokens_per_step = 16 * WIDE.context
+    tokens_per_step = 8 * WIDE.context
     return make_run(
         {"activation_checkpointing": "off"},
         shape=WIDE,
         tokens_per_step=tokens_per_step,
         tokens_total=12 * tokens_per_step,
         micro_batch=1,
-        grad_accum=16,
+        grad_accum=8,
         memory_budget_bytes=budget_bytes,
     )
 
@@ -227,24 +239,24 @@ def ramped(run: RunFolder, command: list[str] | None = None) -> list[RampRow]:
 
 def test_sizes_grow_until_one_leaves_no_margin(make_run: MakeRun) -> None:
     free = ramped(wide_run(make_run))
-    assert [row.micro_batch for row in free] == [1, 2, 4, 8, 16][: len(free)]
+    assert [row.micro_batch for row in free] == [1, 2, 4, 8][: len(free)]
     assert all(row.tokens_per_s and row.save_s and row.load_s and row.evaluate_s for row in free)
     memory = [row.memory_bytes or 0 for row in free]
     assert memory == sorted(memory)
-    if len(free) == 5:  # a busy machine may have ended it earlier
-        assert memory[4] - memory[0] > 150 * MIB
+    if len(free) == 4:  # a busy machine may have ended it earlier
+        assert memory[3] - memory[0] > 80 * MIB
     budget_bytes = memory[0] + 50 * MIB
     short = ramped(wide_run(make_run, budget_bytes))
     assert short[-1].state == "over-budget"
     assert (short[-1].memory_bytes or 0) > budget_bytes
-    assert 1 < len(short) <= 4
+    assert len(short) > 1
     found = choose(short)
     assert found is not None
     assert (found.memory_bytes or 0) <= budget_bytes
 
 
 def test_a_ramp_whose_time_is_up_is_not_complete(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(rules.MOST_S, "cpu", 0.01)
+    monkeypatch.setitem(rules.MOST_S, "cpu", 1e-9)
     run = wide_run(make_run)
     store = run.open(read_only=False)
     ramp = Ramp(run, store, os.getppid())
@@ -288,7 +300,7 @@ ramp(Path(sys.argv[1]), os.getppid())
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the kernel does not limit the address space")
 def test_memory_that_runs_out_ends_the_ramp_and_not_the_process(make_run: MakeRun) -> None:
     run = wide_run(make_run)
-    rows = ramped(run, [sys.executable, "-c", LIMITED.format(room_mib=400), str(run.path)])
+    rows = ramped(run, [sys.executable, "-c", LIMITED.format(room_mib=300), str(run.path)])
     assert rows[-1].state == "out-of-memory", rows[-1]
     assert "allocate" in rows[-1].note
     assert rows[0].state == "proven"
