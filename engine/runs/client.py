@@ -162,7 +162,8 @@ class Workspace(Checklist):
             while True:
                 # Asked before what it tells is read: who goes away has told first.
                 is_gone = was_there and not folder.is_supervised
-                was_there = was_there or folder.is_supervised
+                # One that came and went between two looks has left its first state behind.
+                was_there = was_there or folder.is_supervised or store.num_states() > num_states
                 checks = store.meta("checks", tuple[Check, ...])
                 state = store.state()
                 has_ended = (
