@@ -5,7 +5,6 @@ No call here holds a lock that a run needs, and none imports torch, pynvml or nu
 
 from __future__ import annotations
 
-import contextlib
 import getpass
 import json
 import os
@@ -303,10 +302,7 @@ class Workspace(Checklist):
                 )
         settings = settings_file.load(folder.settings_path, overrides)
         hours = (status.elapsed_s or 0.0) / 3600
-        with contextlib.closing(folder.open()) as store:
-            is_disk_waived = "disk" in store.meta("waivers", dict[str, str])
-        free_bytes = None if is_disk_waived else disk_free_bytes(folder.path)
-        standing = Standing(hours=hours, cost=status.cost, free_bytes=free_bytes)
+        standing = Standing(hours=hours, cost=status.cost, free_bytes=disk_free_bytes(folder.path))
         reached = LimitGuard(settings.limits, settings.energy.currency).reached(standing)
         if reached:
             raise RunFailedError(
