@@ -173,6 +173,30 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     ] = 5
 
 
+class ScaleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many processes train together; tokens_per_step stays what it is, and each does its share of it."""
+
+    processes: Annotated[
+        int,
+        Meta(ge=1, le=64, description="processes on this machine, one a GPU; on a CPU they share its cores"),
+    ] = 1
+    nodes: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1024,
+            description="machines, this one among them; on each of the others: llm-tui join",
+        ),
+    ] = 1
+    address: Annotated[
+        str,
+        Meta(
+            max_length=200,
+            description='where the other machines find this one, e.g. "10.0.0.1:29400"; needed where nodes is above 1',
+        ),
+    ] = ""
+
+
 class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where a run pauses or ends; 0 means no limit."""
 
@@ -357,6 +381,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     model: ModelSettings = ModelSettings()
     corpus: CorpusSettings = CorpusSettings()
     training: TrainingSettings = TrainingSettings()
+    scale: ScaleSettings = ScaleSettings()
     limits: LimitSettings = LimitSettings()
     energy: EnergySettings = EnergySettings()
     cloud: CloudSettings = CloudSettings()

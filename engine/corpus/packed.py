@@ -29,7 +29,7 @@ def open_unpacked(file: SourceFile, stream: BinaryIO) -> BinaryIO:
     Raises: CorpusError where the package that unpacks it is not installed.
     """
     if file.kind == "jsonl.gz":
-        return cast(BinaryIO, io.BufferedReader(gzip.GzipFile(fileobj=stream), _BUFFER_BYTES))  # type: ignore[arg-type]
+        return cast(BinaryIO, io.BufferedReader(gzip.GzipFile(fileobj=stream), _BUFFER_BYTES))
     if file.kind == "jsonl.zst":
         zstandard = _needed("zstandard", file)
         return cast(BinaryIO, io.BufferedReader(_ZstReader(stream, zstandard), _BUFFER_BYTES))

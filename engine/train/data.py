@@ -125,16 +125,45 @@ def _segments(parts: Sequence[Part], context: int) -> list[_Segment]:
     return segments
 
 
+class Share(NamedTuple):
+    """Which of the micro-batches of a step are one process's: every `of`-th, from number `seat` on."""
+
+    num_micro_batches: int
+    """Of a step, in all processes."""
+    seat: int
+    of: int
+
+    @property
+    def num_own(self) -> int:
+        """Of a step, this process's; 0 where there are fewer than processes."""
+        return len(range(self.seat, self.num_micro_batches, self.of))
+
+
+def _dealt(starts: Iterator[int], micro_batch: int, share: Share) -> Iterator[list[int]]:
+    """The windows of one micro-batch after the other, those that others have left out."""
+    while True:
+        for number in range(share.num_micro_batches):
+            batch = [next(starts) for _ in range(micro_batch)]
+            if number % share.of == share.seat:
+                yield batch
+
+
 class BatchStream:
     """Micro-batches from a position on, read ahead by a thread of its own until `close`."""
 
     def __init__(
-        self, tokens: Tokens, order: WindowOrder, position: Position, micro_batch: int, device: torch.device
+        self,
+        tokens: Tokens,
+        order: WindowOrder,
+        position: Position,
+        micro_batch: int,
+        device: torch.device,
+        share: Share | None = None,
     ) -> None:
+        """`share` is which of them are this process's, None: all."""
         self._tokens = tokens
         self._context = order.context
-        self._starts = order.starts(position)
-        self._micro_batch = micro_batch
+        self._batches = _dealt(order.starts(position), micro_batch, share or Share(1, 0, 1))
         self._device = device
         self._ready: queue.Queue[Tensor | BaseException] = queue.Queue(_PREFETCHED)
         self._is_closed = threading.Event()
@@ -173,8 +202,7 @@ class BatchStream:
     def _read_ahead(self) -> None:
         try:
             while not self._is_closed.is_set():
-                starts = [next(self._starts) for _ in range(self._micro_batch)]
-                batch = read_windows(self._tokens, starts, self._context)
+                batch = read_windows(self._tokens, next(self._batches), self._context)
                 self._ready.put(batch.pin_memory() if self._device.type == "cuda" else batch)
         except (OSError, ValueError, RuntimeError, MemoryError, CorpusError) as error:
             self._ready.put(error)
