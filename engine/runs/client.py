@@ -271,9 +271,9 @@ class Workspace(Checklist):
     def resume(self, run_id: str, *, overrides: Sequence[str] = (), via: str = "the app") -> str:
         """Go on with a run: a paused one at once, one that was stopped or lost under a new supervisor.
 
-        `overrides` are `limits.key=value`, for a run that one of its limits stopped; the rest of its settings is
-        frozen. The answer is what was done, in a sentence. Raises: EngineError where there is nothing to resume, or
-        a limit is reached already.
+        `overrides` are `limits.key=value`, for a run that one of its limits stopped, and `scale.key=value`, for one that
+        goes on with more processes or fewer; the rest of its settings is frozen. The answer is what was done, in a
+        sentence. Raises: EngineError where there is nothing to resume, or a limit is reached already.
         """
         folder = self.folder_of(run_id)
         status = read_status(folder)
@@ -290,14 +290,14 @@ class Workspace(Checklist):
 
     @staticmethod
     def _loosen(folder: RunFolder, status: Status, overrides: Sequence[str]) -> None:
-        """Freeze other limits with a run that is over. Raises: EngineError where it would stop at once again."""
+        """Freeze other limits and scale with a run that is over. Raises: EngineError where it would stop again."""
         from engine.ledger.limits import LimitGuard, Standing
         from engine.telemetry.host import disk_free_bytes
 
         for override in overrides:
-            if not override.strip().startswith("limits."):
+            if not override.strip().startswith(("limits.", "scale.")):
                 raise EngineError(
-                    f"--set {override}: only limits can change with a resume.",
+                    f"--set {override}: only limits and scale can change with a resume.",
                     "Start a new run for other settings.",
                 )
         settings = settings_file.load(folder.settings_path, overrides)
