@@ -219,6 +219,33 @@ def test_a_waiver_and_a_tick_are_kept_with_the_run_and_a_start_without_them_is_r
     assert len(folders.all_runs(workspace.folder)) == 1
 
 
+def test_a_waiver_and_a_tick_are_gone_when_the_run_is_resumed(make_workspace: Make) -> None:
+    workspace = make_workspace(tokens=40_960_000)
+    text = workspace.settings_path.read_text()
+    workspace.settings_path.write_text(
+        text.replace("[preflight]", '[preflight]\nmanual = ["lid open", "fan free"]')
+    )
+    run_id = workspace.start(waivers={"manual-1": "for the first time"}, ticks=["manual-2"])
+    workspace.command(run_id, "stop")
+    command = [*COMMAND, "--workspace", str(workspace.folder), "resume"]
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode == 3, refused.stderr
+    for words in (
+        "manual-1: Not ticked: lid open",
+        "manual-2: Not ticked: fan free",
+        f"resume {run_id} --waive",
+    ):
+        assert words in refused.stderr
+    with pytest.raises(EngineError, match="no check 'lid'"):
+        workspace.resume(run_id, waivers={"lid": "because"})
+    agreed = ("--waive", "manual-2=for the second time", "--tick", "manual-1")
+    resumed = subprocess.run([*command, *agreed], capture_output=True, text=True, timeout=60, check=False)
+    assert resumed.returncode == 0, resumed.stderr
+    workspace.command(run_id, "stop")
+    (entry,) = workspace.ledger()
+    assert json.loads(entry.waivers) == {"manual-1": "for the first time", "manual-2": "for the second time"}
+
+
 def test_a_rehearsal_is_made_once_and_taken_over_while_it_is_fresh(make_workspace: Make) -> None:
     workspace = make_workspace()
     on = ["preflight.rehearsal=true"]
