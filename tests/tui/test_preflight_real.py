@@ -248,4 +248,8 @@ async def test_a_tick_reaches_the_engine(make_workspace: Make) -> None:
         assert not workspace.runs()
         await pilot.press("G", "space", "enter")
         await until(pilot, lambda: "✓ UNLOCKED" in text(app), 60)
-        assert "Ticked by hand: fan free" in text(app)
+        ticked = app.screen._board.verdicts["manual-1"]
+        await pilot.press("r")
+        await until(pilot, lambda: app.screen._board.verdicts.get("manual-1") not in (None, ticked), 60)
+        await until(pilot, lambda: "✓ UNLOCKED" in text(app), 60)
+        assert "Ticked by hand: fan free" in text(app), "the engine knows of it"

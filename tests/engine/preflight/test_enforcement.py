@@ -18,8 +18,8 @@ import pytest
 from engine import EngineError, Workspace
 from engine.preflight import kept
 from engine.preflight.context import Context, Verdict
-from engine.preflight.inputs import check_settings
-from engine.preflight.machine import check_disk
+from engine.preflight.inputs import check_corpus, check_settings
+from engine.preflight.machine import check_disk, check_memory
 from engine.preflight.rehearsal import check_rehearsal, rehearsal_key
 from engine.preflight.run import _carry_out, run
 from engine.preflight.steps import STEPS
@@ -86,6 +86,23 @@ def test_keys_without_an_effect_are_named(make_workspace: Make) -> None:
     for words in ("min_free_vram_gib", "currency_per_usd", "window 2 of energy.tariff"):
         assert words in verdict.evidence
     assert "window 1" not in verdict.evidence and "resume_gpu_celsius" not in verdict.evidence
+
+
+def test_a_corpus_that_is_small_for_its_vocabulary_or_validation_is_told(make_workspace: Make) -> None:
+    folder = make_workspace().folder
+    assert check_corpus(Context(folder)).status == "pass"
+    many = check_corpus(Context(folder, overrides=("model.vocab_size=50000",)))
+    assert many.status == "warn" and "fill a vocabulary of about" in many.evidence
+    assert "Lower model.vocab_size" in many.remedy
+    few = check_corpus(Context(folder, overrides=("corpus.validation_frac=0.0002",)))
+    assert few.status == "warn" and "one context takes 65" in few.evidence
+    assert check_corpus(Context(folder, overrides=("training.tokens_per_step=1024000",))).is_waivable is False
+
+
+def test_a_budget_of_memory_is_a_setting_that_no_waiver_overrules(make_workspace: Make) -> None:
+    verdict = check_memory(Context(make_workspace().folder, overrides=("limits.vram_budget_gib=0.001",)))
+    assert (verdict.status, verdict.is_waivable) == ("fail", False)
+    assert "the budget is 1.0 MiB" in verdict.evidence
 
 
 def test_what_changed_since_the_person_looked_is_said(make_workspace: Make) -> None:
