@@ -185,8 +185,8 @@ async def test_who_holds_a_full_card_is_seen_closed_and_what_came_free_is_measur
     standin.set(compute=f"{holder.pid}:{3 * GIB} 1:{GIB // 2}")
     settle(workspace, close_apps='["zzrender"]', min_free_vram_gib="2.0")
     async with preflight(workspace) as (app, pilot):
-        await until(pilot, lambda: "✗ FAIL" in row(app, "VRAM free") and "LOCKED" in text(app), 90)
-        assert "zzrender" in row(app, "Close applications")
+        await until(pilot, lambda: "✗ FAIL" in row(app, "VRAM free"), 90)
+        await until(pilot, lambda: "zzrender" in row(app, "Close applications"), 90)
         await pilot.press("x")
         await until(pilot, lambda: "VRAM free: 1.00 MiB" in text(app), 20)
         assert "3.00 GiB" in text(app) and "512 MiB" in text(app)
@@ -251,5 +251,4 @@ async def test_a_tick_reaches_the_engine(make_workspace: Make) -> None:
         ticked = app.screen._board.verdicts["manual-1"]
         await pilot.press("r")
         await until(pilot, lambda: app.screen._board.verdicts.get("manual-1") not in (None, ticked), 60)
-        await until(pilot, lambda: "✓ UNLOCKED" in text(app), 60)
-        assert "Ticked by hand: fan free" in text(app), "the engine knows of it"
+        assert app.screen._board.verdicts["manual-1"].evidence == "Ticked by hand: fan free", "by the engine"
