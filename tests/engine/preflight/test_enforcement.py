@@ -202,65 +202,49 @@ def test_two_starts_in_the_same_second_are_one_run(make_workspace: Make) -> None
     workspace.command(only.id, "stop")
 
 
-def test_a_waiver_and_a_tick_are_kept_with_the_run_and_a_start_without_them_is_refused(
-    make_workspace: Make,
-) -> None:
-    workspace = make_workspace()
-    steps = '[preflight]\nmanual = ["laptop on a hard surface", "fan free"]'
-    text = workspace.settings_path.read_text()
-    workspace.settings_path.write_text(text.replace("[preflight]", steps))
-    command = [*COMMAND, "--workspace", str(workspace.folder)]
-    agreed = ("--waive", "manual-2=it is a [bold]test[/]", "--tick", "manual-1")
-    done = subprocess.run(
-        [*command, "run", *agreed], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    (only,) = folders.all_runs(workspace.folder)
-    with contextlib.closing(only.open()) as store:
-        assert store.meta("waivers", dict[str, str]) == {"manual-2": "it is a [bold]test[/]"}
-        assert store.meta("ticks", tuple[str, ...]) == ("manual-1",)
-        kinds = {event.kind for event in store.rows(EventRow)}
-        assert kinds & {"sleep-inhibited", "sleep-not-inhibited"}
-    (entry,) = workspace.ledger()
-    assert json.loads(entry.waivers) == {"manual-2": "it is a [bold]test[/]"}
-    report = (workspace.folder / "TRAINING.md").read_text()
-    assert "it is a" in report and "Ticked by hand: laptop on a hard surface" in report
-    assert "ticked by hand: laptop on a hard surface" in report
-    # Neither is valid for another start.
-    for verb in ("run", "check"):
-        refused = subprocess.run([*command, verb], capture_output=True, text=True, timeout=60, check=False)
-        assert refused.returncode == 3
-        said = refused.stderr if verb == "run" else refused.stdout
-        for words in ("laptop on a hard surface", "--tick manual-1", "fan free", "--tick manual-2"):
-            assert words in said
-    assert len(folders.all_runs(workspace.folder)) == 1
-
-
-def test_a_waiver_and_a_tick_are_gone_when_the_run_is_resumed(make_workspace: Make) -> None:
+def test_waivers_and_ticks_are_kept_with_the_run_and_are_valid_for_one_start(make_workspace: Make) -> None:
     workspace = make_workspace(tokens=40_960_000)
     text = workspace.settings_path.read_text()
     workspace.settings_path.write_text(
         text.replace("[preflight]", '[preflight]\nmanual = ["lid open", "fan free"]')
     )
-    run_id = workspace.start(waivers={"manual-1": "for the first time"}, ticks=["manual-2"])
+    command = [*COMMAND, "--workspace", str(workspace.folder)]
+
+    def llm_tui(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, *arguments], capture_output=True, text=True, timeout=120, check=False
+        )
+
+    began = llm_tui("run", "--detach", "--waive", "manual-1=it is a [bold]test[/]", "--tick", "manual-2")
+    assert began.returncode == 0, began.stderr
+    run_id = began.stdout.strip()
     workspace.command(run_id, "stop")
-    command = [*COMMAND, "--workspace", str(workspace.folder), "resume"]
-    refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert refused.returncode == 3, refused.stderr
-    for words in (
-        "manual-1: Not ticked: lid open",
-        "manual-2: Not ticked: fan free",
-        f"resume {run_id} --waive",
-    ):
-        assert words in refused.stderr
+    with contextlib.closing(workspace.folder_of(run_id).open()) as store:
+        assert store.meta("waivers", dict[str, str]) == {"manual-1": "it is a [bold]test[/]"}
+        assert store.meta("ticks", tuple[str, ...]) == ("manual-2",)
+        kinds = {event.kind for event in store.rows(EventRow)}
+        assert "waived" in kinds and kinds & {"sleep-inhibited", "sleep-not-inhibited"}
+    (entry,) = workspace.ledger()
+    assert json.loads(entry.waivers) == {"manual-1": "it is a [bold]test[/]"}
+    report = (workspace.folder / "TRAINING.md").read_text()
+    assert (
+        "it is a" in report and "Ticked by hand: fan free" in report and "ticked by hand: fan free" in report
+    )
+    # Neither is valid for another start, of another run or of this one.
+    looked, refused = llm_tui("check"), llm_tui("resume")
+    assert looked.returncode == refused.returncode == 3
+    for said in (looked.stdout, refused.stderr):
+        for words in ("Not ticked: lid open", "--tick manual-1", "Not ticked: fan free", "--tick manual-2"):
+            assert words in said
+    assert f"resume {run_id} --waive" in refused.stderr
     with pytest.raises(EngineError, match="no check 'lid'"):
         workspace.resume(run_id, waivers={"lid": "because"})
-    agreed = ("--waive", "manual-2=for the second time", "--tick", "manual-1")
-    resumed = subprocess.run([*command, *agreed], capture_output=True, text=True, timeout=60, check=False)
+    resumed = llm_tui("resume", "--waive", "manual-2=for the second time", "--tick", "manual-1")
     assert resumed.returncode == 0, resumed.stderr
     workspace.command(run_id, "stop")
     (entry,) = workspace.ledger()
-    assert json.loads(entry.waivers) == {"manual-1": "for the first time", "manual-2": "for the second time"}
+    both = {"manual-1": "it is a [bold]test[/]", "manual-2": "for the second time"}
+    assert json.loads(entry.waivers) == both and len(folders.all_runs(workspace.folder)) == 1
 
 
 def test_a_rehearsal_is_made_once_and_taken_over_while_it_is_fresh(make_workspace: Make) -> None:
