@@ -315,11 +315,20 @@ def pause_command(ctx: click.Context, run: str | None) -> None:
 @main.command("resume")
 @_run_argument
 @_set_option
+@_waive_option
+@_tick_option
 @click.pass_context
-def resume_command(ctx: click.Context, run: str | None, overrides: Sequence[str]) -> None:
+def resume_command(
+    ctx: click.Context,
+    run: str | None,
+    overrides: Sequence[str],
+    waivers: Sequence[str],
+    ticks: Sequence[str],
+) -> None:
     """Go on with a run that is paused, stopped, failed or lost; --set changes limits and scale alone."""
     workspace = _workspace(ctx)
-    click.echo(clean(workspace.resume(workspace.find(run), overrides=overrides, via="command line")))
+    agreed = {"overrides": overrides, "waivers": _parse_waivers(waivers), "ticks": ticks}
+    click.echo(clean(workspace.resume(workspace.find(run), **agreed, via="command line")))
 
 
 @main.command("checkpoint")

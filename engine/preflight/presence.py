@@ -63,7 +63,9 @@ def check_logout(context: Context) -> Verdict:
     if logind.kills_processes_of(user):
         evidence = f"{evidence} logind ends the processes of who logs out (KillUserProcesses=yes)."
         if wants_scope:
-            return failed(evidence, "See what ails it: systemctl --user status; or have KillUserProcesses=no set.")
+            return failed(
+                evidence, "See what ails it: systemctl --user status; or have KillUserProcesses=no set."
+            )
         return failed(evidence, f"Run: loginctl enable-linger {user}", action="enable-linger")
     return passed(f"{evidence} It has a session of its own, no terminal, and nothing here ends it at logout.")
 

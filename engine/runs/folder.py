@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -144,6 +144,21 @@ def create(
     finally:
         store.close()
     return folder
+
+
+def agree(folder: RunFolder, waivers: Mapping[str, str], ticks: Sequence[str]) -> None:
+    """What a person waives and ticks for the next start of a run; what was waived before stays in its books."""
+    store = folder.open(read_only=False)
+    try:
+        store.set_meta(former_waivers=all_waivers(store), waivers=dict(waivers), ticks=tuple(ticks))
+    finally:
+        store.close()
+
+
+def all_waivers(store: RunStore) -> dict[str, str]:
+    """Every check that was waived for a start of the run, with the newest reason."""
+    former = store.find_meta("former_waivers", dict[str, str]) or {}
+    return former | store.meta("waivers", dict[str, str])
 
 
 def _put_last(folder: RunFolder) -> None:
