@@ -271,9 +271,9 @@ class Workspace(Checklist):
     def resume(self, run_id: str, *, overrides: Sequence[str] = (), via: str = "the app") -> str:
         """Go on with a run: a paused one at once, one that was stopped or lost under a new supervisor.
 
-        `overrides` are `limits.key=value`, for a run that one of its limits stopped, and `scale.key=value`, for one that
-        goes on with more processes or fewer; the rest of its settings is frozen. The answer is what was done, in a
-        sentence. Raises: EngineError where there is nothing to resume, or a limit is reached already.
+        `overrides` are `limits.key=value`, for a run that one of its limits stopped, and `scale.key=value`, for one
+        that goes on with more processes or fewer; the rest of its settings is frozen. The answer is what was done, in
+        a sentence. Raises: EngineError where there is nothing to resume, or a limit is reached already.
         """
         folder = self.folder_of(run_id)
         status = read_status(folder)
