@@ -53,10 +53,8 @@ def lead(folder: RunFolder, scale: ScaleSettings, max_restarts: int, parent_pid:
     endpoint = scale.address if scale.nodes > 1 else "127.0.0.1:0"
     work = module_argv("engine.train", "work", str(folder.path))
     is_whole = _run_agent(work, endpoint, scale, max_restarts, parent_pid, is_host=True)
-    code = _exit_code(folder)
-    if code is not None:
-        return code
-    return TrainerExit.ORPHANED if is_whole else 1
+    code = _exit_code(folder) if is_whole else 1
+    return TrainerExit.ORPHANED if code is None else code
 
 
 def join(workspace: Path, scale: ScaleSettings, max_restarts: int) -> int:
@@ -207,18 +205,17 @@ def work(place: Path, *, joins: bool) -> int:
         _enter_restart(folder)
     from engine.train.loop import train
 
-    def kept(code: int) -> int:
-        store = RunStore(folder.store_path)
-        store.queue(MetaRow(key=EXIT_FACT, value=msgspec.json.encode(int(code)).decode()))
-        _flush(store)
-        return 0
-
+    team = ProcessTeam(is_leader=True)
     try:
-        team = ProcessTeam(is_leader=True)
-        return kept(train(folder.path, os.getppid(), team))
+        code = train(folder.path, os.getppid(), team)
     except EngineError as error:
         sys.stderr.write(f"{error}\n")
-        return kept(TrainerExit.REFUSED)
+        code = TrainerExit.REFUSED
+    store = RunStore(folder.store_path)
+    store.queue(MetaRow(key=EXIT_FACT, value=msgspec.json.encode(int(code)).decode()))
+    _flush(store)
+    # What was saved because another process died is to be gone on with, by all.
+    return 1 if code is TrainerExit.ORPHANED and team.is_broken else 0
 
 
 def _work_behind(workspace: Path) -> int:
