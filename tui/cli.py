@@ -59,11 +59,7 @@ def _workspace(ctx: click.Context) -> Any:
 
 def _set_option(command: Command) -> Command:
     return click.option(
-        "--set",
-        "overrides",
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="override a setting, e.g. training.tokens=200000",
+        "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="a setting: training.tokens=200000"
     )(command)
 
 

@@ -207,7 +207,7 @@ class Supervisor:
             await self._sleep_unless_stopped(back_off_s)
 
     async def _attempt(self) -> int:
-        """One start of the trainer to its end; the exit code."""
+        """One start of the trainer to its end; the exit code. torch's agent may enter more starts meanwhile."""
         number = self._store.num_rows(AttemptRow) + 1
         self._watch.phase = "training"
         row = AttemptRow(attempt=number, at=time.time(), pid=0, from_step=self._checkpoint_step())
@@ -223,7 +223,10 @@ class Supervisor:
         finally:
             self._is_training = self._watch.guards = False
         pid = self._child.pid if self._child else 0
-        ended = msgspec.structs.replace(row, pid=pid, ended_at=time.time(), outcome=how_it_ended(exit_code))
+        newest = self._store.newest(AttemptRow, "attempt") or row
+        ended = msgspec.structs.replace(
+            newest, pid=pid, ended_at=time.time(), outcome=how_it_ended(exit_code)
+        )
         self._store.put(ended)
         return exit_code
 
