@@ -1,8 +1,13 @@
-"""How a room of the engine is started as a process of its own."""
+"""How a room of the engine is started as a process of its own, and whose process it is."""
 
 from __future__ import annotations
 
+import getpass
+import os
 import sys
+from pathlib import Path
+
+from engine.errors import EngineError
 
 
 def module_argv(module: str, *arguments: str) -> list[str]:
@@ -11,3 +16,28 @@ def module_argv(module: str, *arguments: str) -> list[str]:
     `-P` keeps the current folder off the module path: a workspace that holds a `torch.py` runs none of it.
     """
     return [sys.executable, "-P", "-m", module, *arguments]
+
+
+def user_name() -> str:
+    """Who this process runs as; the number where it has no name, as in many containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def workspace_path(folder: Path) -> Path:
+    """The folder of a workspace, from its root on.
+
+    Raises: EngineError where `~` is nobody's, and where a name is not UTF-8: settings and records could not hold it.
+    """
+    try:
+        path = folder.expanduser().absolute()
+        str(path).encode("utf-8")
+    except RuntimeError as error:
+        raise EngineError(f"{folder}: {error}", "Write the path without ~.") from error
+    except UnicodeEncodeError as error:
+        raise EngineError(
+            f"The path of the workspace is not UTF-8: {folder}", "Rename the folder, or choose another one."
+        ) from error
+    return path

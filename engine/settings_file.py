@@ -55,7 +55,10 @@ def parse(
     """
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # ValueError: also a number of more digits than Python reads
         raise SettingsError(
             f"{file} is not TOML: {error}", "Mend that line; text values need quotes."
         ) from error
@@ -212,7 +215,7 @@ def _override_value(raw: str) -> Any:
     """A value as TOML reads it; what is not TOML is text, so that quotes need no escaping in a shell."""
     try:
         return tomllib.loads(f"value = {raw}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return raw
 
 
@@ -352,7 +355,7 @@ def write_template(folder: Path) -> Path:
             raise SettingsError(
                 f"{path} is there already; it was left as it is.", "Edit it, or choose another folder."
             )
-        atomic.write_text(path, template(), mode=0o644)
+        atomic.write_text(path, template())  # for its owner: notify.url may hold a secret
     except OSError as error:
         raise SettingsError(
             f"{path} cannot be written: {error}", "Choose a folder that you may write to."

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import configparser
-import getpass
 from pathlib import Path
 
 from engine.preflight.context import Context, Verdict, failed, passed, skipped, warned
+from engine.process import user_name
 from engine.runs.inhibit import Inhibitor
 from engine.runs.launch import launch_method
 
@@ -58,7 +58,7 @@ def check_logout(context: Context) -> Verdict:
     if method.name == "double-detach" and _kills_user_processes():
         return failed(
             f"{evidence} logind ends the processes of who logs out (KillUserProcesses=yes).",
-            f"Run: loginctl enable-linger {getpass.getuser()}",
+            f"Run: loginctl enable-linger {user_name()}",
             action="enable-linger",
         )
     if method.name == "double-detach":

@@ -6,7 +6,6 @@ No call here holds a lock that a run needs, and none imports torch, pynvml or nu
 from __future__ import annotations
 
 import contextlib
-import getpass
 import json
 import os
 import signal
@@ -22,7 +21,7 @@ import msgspec
 from engine import __version__, settings_file
 from engine.errors import BlockedError, EngineError, RunFailedError
 from engine.ledger.book import LedgerBook, to_csv
-from engine.process import module_argv
+from engine.process import module_argv, user_name
 from engine.records import (
     AcknowledgementRow,
     Check,
@@ -380,13 +379,9 @@ class Workspace(Checklist):
 
 
 def _who() -> str:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"
+    return f"{user_name()}@{socket.gethostname()}"
 
 
 def to_json(record: msgspec.Struct | list[msgspec.Struct] | dict[str, object]) -> str:
-    """A record as one JSON document, indented."""
-    return json.dumps(msgspec.to_builtins(record), indent=2, ensure_ascii=False)
+    """A record as one JSON document, indented; in ASCII, so that no text in it is anything to a terminal."""
+    return json.dumps(msgspec.to_builtins(record), indent=2)

@@ -8,7 +8,6 @@ plain way is the safer one there. Source: logind.conf(5), loginctl(1), systemd-r
 
 from __future__ import annotations
 
-import getpass
 import os
 import shutil
 import subprocess
@@ -17,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from engine.errors import RunFailedError
-from engine.process import module_argv
+from engine.process import module_argv, user_name
 from engine.runs.folder import RunFolder
 
 LINGER = Path("/var/lib/systemd/linger")
@@ -37,7 +36,7 @@ def launch_method() -> LaunchMethod:
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     if not shutil.which("systemd-run") or not runtime or not (Path(runtime) / "systemd" / "private").exists():
         return LaunchMethod("double-detach", "no systemd user manager answers here")
-    if not (LINGER / getpass.getuser()).exists():
+    if not (LINGER / user_name()).exists():
         return LaunchMethod("double-detach", "the user does not linger")
     return LaunchMethod("systemd-scope", "the user lingers, so the user manager outlives every login")
 
