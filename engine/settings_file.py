@@ -9,6 +9,7 @@ import math
 import re
 import textwrap
 import tomllib
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -330,10 +331,10 @@ def _wrapped(text: str, width: int = 108) -> list[str]:
 
 
 def to_toml(value: Any) -> str:
-    """A value as it stands behind the equals sign, on one line."""
+    """A value as it stands behind the equals sign, on one line; letters that steer a terminal are escaped."""
     import tomli_w
 
-    return (
+    written = (
         tomli_w.dumps({"value": value})
         .removeprefix("value = ")
         .strip()
@@ -341,6 +342,12 @@ def to_toml(value: Any) -> str:
         .replace("\n    ", " ")
         .replace(",\n]", "]")
     )
+    return "".join(_escaped(letter) for letter in written)
+
+
+def _escaped(letter: str) -> str:
+    is_risky = unicodedata.category(letter) in ("Cc", "Cf", "Cn", "Co", "Zl", "Zp")
+    return f"\\U{ord(letter):08X}" if is_risky else letter
 
 
 def write_template(folder: Path) -> Path:
