@@ -29,13 +29,17 @@ def user_name() -> str:
 def workspace_path(folder: Path) -> Path:
     """The folder of a workspace, from its root on.
 
-    Raises: EngineError where `~` is nobody's, and where a name is not UTF-8: settings and records could not hold it.
+    Raises: EngineError where `~` is nobody's, where links go in a circle, and where a name is not UTF-8: settings and records could not hold it.
     """
     try:
         path = folder.expanduser().absolute()
+        path.resolve()
         str(path).encode("utf-8")
     except RuntimeError as error:
-        raise EngineError(f"{folder}: {error}", "Write the path without ~.") from error
+        raise EngineError(
+            f"{folder}: {error}",
+            "Name another folder, or this one by a path without ~ and without links in a circle.",
+        ) from error
     except UnicodeEncodeError as error:
         raise EngineError(
             f"The path of the workspace is not UTF-8: {folder}", "Rename the folder, or choose another one."
