@@ -29,7 +29,8 @@ def user_name() -> str:
 def workspace_path(folder: Path) -> Path:
     """The folder of a workspace, from its root on.
 
-    Raises: EngineError where `~` is nobody's, where links go in a circle, and where a name is not UTF-8: settings and records could not hold it.
+    Raises: EngineError where `~` is nobody's, where links go in a circle, and where a name is not UTF-8, which
+    settings and records could not hold.
     """
     try:
         path = folder.expanduser().absolute()
@@ -37,8 +38,7 @@ def workspace_path(folder: Path) -> Path:
         str(path).encode("utf-8")
     except RuntimeError as error:
         raise EngineError(
-            f"{folder}: {error}",
-            "Name another folder, or this one by a path without ~ and without links in a circle.",
+            f"{folder}: {error}", "Name it by a path without ~ and without links in a circle."
         ) from error
     except UnicodeEncodeError as error:
         raise EngineError(

@@ -18,6 +18,7 @@ import msgspec
 from engine.errors import RunFailedError
 from engine.process import module_argv, user_name
 from engine.runs.folder import RunFolder
+from engine.runs.owner import close_to_others, require_own
 
 LINGER = Path("/var/lib/systemd/linger")
 """One file a user who lingers."""
@@ -44,8 +45,10 @@ def launch_method() -> LaunchMethod:
 def launch(folder: RunFolder) -> None:
     """Start the supervisor of a run, detached.
 
-    Raises: RunFailedError where not even the plain way works.
+    Raises: EngineError where it is another user's; RunFailedError where not even the plain way works.
     """
+    require_own(folder.path)
+    close_to_others(folder.path)
     command = module_argv("engine.runs", str(folder.path))
     if launch_method().name == "systemd-scope":
         scope = ["systemd-run", "--user", "--scope", "--quiet", "--collect", f"--unit=llm-tui-{folder.id}"]
