@@ -109,6 +109,17 @@ class Seat:
         """Wait until the program has ended; its exit status."""
         return self.process.wait(timeout_s)
 
+    def wait_for_quiet(self) -> None:
+        """Wait until what an ended program had sent is read."""
+        while select.select([self.master], [], [], 0.3)[0]:
+            try:
+                data = os.read(self.master, 65536)
+            except OSError:
+                return
+            if not data:
+                return
+            self.sent += data
+
     def cpu_s(self) -> float:
         """Processor time that the program has used."""
         times = psutil.Process(self.process.pid).cpu_times()
