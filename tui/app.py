@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from rich.console import Console
 from textual import constants, on, work
 from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
@@ -77,6 +78,8 @@ class LlmTui(App[str | None]):
 
     def __init__(self, folder: Path, bridge: Bridge | None = None) -> None:
         super().__init__()
+        # What an error of our own prints: Rich lets escape sequences in a message through, so without colours.
+        self.error_console = Console(markup=False, highlight=False, stderr=True, color_system=None)
         self.folder = folder
         self.bridge = bridge or Bridge(folder)
         self.follower = Follower(self, self.bridge)

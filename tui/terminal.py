@@ -16,7 +16,7 @@ import threading
 import time
 from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TextIO
 
 from textual import events
 from textual._xterm_parser import BRACKETED_PASTE_END, BRACKETED_PASTE_START, XTermParser
@@ -47,8 +47,9 @@ _PENDING_BYTES = 1 << 16
 class Output:
     """What the app draws on: text in, bytes out, and a call where nothing takes them any more."""
 
-    def __init__(self, descriptor: int, on_gone: Callable[[], None]) -> None:
-        self._descriptor = descriptor
+    def __init__(self, stream: TextIO, on_gone: Callable[[], None]) -> None:
+        self._descriptor = stream.fileno()
+        self._encoding = stream.encoding
         self._on_gone = on_gone
         self._pending = bytearray()
         self._is_gone = False
@@ -59,7 +60,7 @@ class Output:
 
     def write(self, text: str) -> None:
         """Take text; it is on its way once there is much of it, or with the next `flush`."""
-        self._pending += text.encode("utf-8", "replace")
+        self._pending += text.encode(self._encoding, "replace")
         if len(self._pending) >= _PENDING_BYTES:
             self.flush()
 
@@ -187,8 +188,8 @@ class Terminal(LinuxDriver):
                 self.process_message(message)
 
 
-def _drawable() -> int:
-    """The descriptor to draw on: where errors go, as Textual does, else where output goes."""
+def _drawable() -> TextIO:
+    """Where to draw: where errors go, as Textual does, else where output goes."""
     streams = [stream for stream in (sys.__stderr__, sys.__stdout__) if stream is not None]
-    terminals = [stream.fileno() for stream in streams if stream.isatty()]
-    return terminals[0] if terminals else 2
+    terminals = [stream for stream in streams if stream.isatty()]
+    return (terminals or streams)[0]

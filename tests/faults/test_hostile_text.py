@@ -81,6 +81,34 @@ def test_no_screen_dialog_notification_or_title_sends_it(seat: Seat) -> None:
     assert raw(left) == [], [left[max(0, at - 30) : at + 30] for at in range(len(left)) if raw(left[at])]
 
 
+CRASH = """
+from pathlib import Path
+from tests.faults.hostile import EVIL, HostileBridge
+from tests.tui.recorded import in_state
+from tui.app import LlmTui
+from tui.streams import guard_streams
+class Broken(HostileBridge):
+    def runs(self):
+        raise ValueError(EVIL)
+guard_streams()
+app = LlmTui(Path("/home/ana/gpt"), Broken(in_state("gpu")))
+app.run()
+raise SystemExit(app.return_code)
+"""
+
+
+def test_an_error_of_our_own_is_told_harmlessly() -> None:
+    seat = Seat([sys.executable, "-c", CRASH])
+    try:
+        assert seat.wait_for_end() == 1
+        seat.wait_for_quiet()
+        assert "ValueError" in seat.text and f"␛[{MARK}m" in seat.text
+        sent = seat.sent.decode("utf-8").replace("\a", "", 1)  # Textual's own bell
+        assert raw(OUR_SEQUENCES.sub("", sent)) == []
+    finally:
+        seat.close()
+
+
 @pytest.mark.parametrize("stream", ["stdout", "as json"])
 def test_plain_lines_and_json_say_it_harmlessly(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, stream: str
