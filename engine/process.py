@@ -1,4 +1,4 @@
-"""How a room of the engine is started as a process of its own, and who starts it."""
+"""How a room of the engine is started as a process of its own, and whose process it is."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import getpass
 import os
 import socket
 import sys
+from pathlib import Path
+
+from engine.errors import EngineError
 
 
 def module_argv(module: str, *arguments: str) -> list[str]:
@@ -16,10 +19,35 @@ def module_argv(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
-def who() -> str:
-    """Who asks: this user on this machine; a user without a name by the number."""
+def user_name() -> str:
+    """Who this process runs as; the number where it has no name, as in many containers."""
     try:
-        user = getpass.getuser()
+        return getpass.getuser()
     except (KeyError, OSError):
-        user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"
+        return str(os.getuid())
+
+
+def who() -> str:
+    """Who asks: this user on this machine."""
+    return f"{user_name()}@{socket.gethostname()}"
+
+
+def workspace_path(folder: Path) -> Path:
+    """The folder of a workspace, from its root on.
+
+    Raises: EngineError where `~` is nobody's, where links go in a circle, and where a name is not UTF-8, which
+    settings and records could not hold.
+    """
+    try:
+        path = folder.expanduser().absolute()
+        path.resolve()
+        str(path).encode("utf-8")
+    except RuntimeError as error:
+        raise EngineError(
+            f"{folder}: {error}", "Name it by a path without ~ and without links in a circle."
+        ) from error
+    except UnicodeEncodeError as error:
+        raise EngineError(
+            f"The path of the workspace is not UTF-8: {folder}", "Rename the folder, or choose another one."
+        ) from error
+    return path

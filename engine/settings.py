@@ -215,6 +215,10 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     min_free_disk_gib: Annotated[
         float, Meta(ge=0, le=1e6, description="GiB; a run that leaves less free on its disk stops; 0 = none")
     ] = 0.5
+    min_battery_frac: Annotated[
+        float,
+        Meta(ge=0, le=0.95, description="0 to 1; on battery at this charge: checkpoint and pause; 0 = none"),
+    ] = 0.2
     vram_budget_gib: Annotated[
         float, Meta(ge=0, le=1e5, description="GiB the plan may use (of RAM on a CPU); 0 = what is free")
     ] = 0.0

@@ -19,12 +19,18 @@ from engine.errors import BlockedError, EngineError, ExitCode
 from engine.sqlite import BusyError
 from tui.format import clean
 from tui.join import join_command
+from tui.streams import guard_streams
 
 Command = Callable[..., Any]
 
 
 class _Group(click.Group):
     """Shows what the engine has to say as one message with its remedy."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run a command on streams that are there and clean."""
+        guard_streams()
+        return super().main(*arguments, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -39,6 +39,7 @@ from engine.runs.checklist import Checklist
 from engine.runs.folder import RunFolder
 from engine.runs.launch import launch
 from engine.runs.lock import holder
+from engine.runs.owner import require_own
 from engine.runs.view import read_snapshot, read_status, read_summary
 from engine.settings import Settings
 
@@ -237,9 +238,11 @@ class Workspace(Checklist):
     ) -> AcknowledgementRow:
         """Ask something of a run and wait for its answer: pause, resume, checkpoint or stop.
 
-        Raises: RunFailedError where nobody is there to answer, or no answer came in time.
+        Raises: RunFailedError where nobody is there to answer, or no answer came in time; EngineError where the
+        run is another user's.
         """
         folder = self.folder_of(run_id)
+        require_own(folder.path)
         status = read_status(folder)
         if not folder.is_supervised:
             raise RunFailedError(
@@ -391,5 +394,5 @@ class Workspace(Checklist):
 
 
 def to_json(record: msgspec.Struct | list[msgspec.Struct] | dict[str, object]) -> str:
-    """A record as one JSON document, indented."""
-    return json.dumps(msgspec.to_builtins(record), indent=2, ensure_ascii=False)
+    """A record as one JSON document, indented; in ASCII, so that no text in it is anything to a terminal."""
+    return json.dumps(msgspec.to_builtins(record), indent=2)

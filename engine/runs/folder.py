@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from engine.atomic import make_private
 from engine.clock import Moment
 from engine.errors import EngineError, StoreError
 from engine.records import Prediction, RunPlan
@@ -121,7 +122,8 @@ def create(
     run_id = f"{time.strftime('%m%d-%H%M%S')}-{plan.preset}-{secrets.token_hex(2)}"
     folder = RunFolder((parent or runs_folder(workspace)) / run_id)
     try:
-        folder.path.mkdir(mode=0o700, parents=True)
+        make_private(folder.path.parent)
+        folder.path.mkdir(mode=0o700)
         resolved = msgspec.structs.replace(settings.model, preset=plan.preset)
         freeze(msgspec.structs.replace(settings, model=resolved), folder.settings_path)
         _put_last(folder)
@@ -192,6 +194,10 @@ def find(workspace: Path, run: str | None) -> RunFolder:
 
     Raises: EngineError where there is none, or more than one.
     """
+    if run is not None and not run.strip():
+        raise EngineError(
+            "The name of the run is empty.", "Name a run, or leave the name out for the newest."
+        )
     runs = all_runs(workspace)
     if not runs:
         raise EngineError(f"There is no run in {workspace}.", "`llm-tui run` starts one.")

@@ -21,6 +21,7 @@ from engine.records import EnergyRow, HeartbeatRow, LogMarkRow, SensorRow, Tarif
 from engine.runs.books import Scribe
 from engine.runs.events import event as event
 from engine.runs.folder import RunFolder
+from engine.runs.mains import PowerGuard
 from engine.runs.store import RunStore
 from engine.runs.thermal import ThermalGuard
 from engine.settings import Settings
@@ -55,6 +56,7 @@ class Watch:
         self._sampler = Sampler(settings.energy, interval_s=settings.telemetry.interval_s)
         segment, interval_s = len(self._former) + 1, settings.telemetry.interval_s
         self._thermal = ThermalGuard(store, settings.limits, segment, longest_s=max(5.0, 5 * interval_s))
+        self._power = PowerGuard(store, settings.limits)
         self._has_asked_to_stop = False
         self._tariff = TariffMeter(settings.energy, store.rows(TariffRow), len(self._former) + 1)
         self._limits = LimitGuard(settings.limits, settings.energy.currency)
@@ -108,6 +110,7 @@ class Watch:
             self._store.roll_up()
         if self.guards:
             self._thermal.watch(reading.row, reading.monotonic_s)
+            self._power.watch(reading.row, reading.monotonic_s, reading.suspended_s)
             self._guard_budget(reading.at)
         else:
             self._thermal.rest()
