@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint format types contracts clean
+.PHONY: help run test test-faults check lint format types contracts clean
 .PHONY: bench bench-energy bench-engine bench-footprint bench-loss bench-telemetry bench-tui
 
 help: ## show this
@@ -17,6 +17,9 @@ run: $(VENV)/.installed ## set up on the first call, then open the app (plain li
 
 test: $(VENV)/.installed-dev ## set up on the first call, then run the tests
 	@$(BIN)/python -m pytest -n 2 $(ARGS)
+
+test-faults: $(VENV)/.installed-dev ## hang-ups, kills, full disks, bad bytes: the faults that take longer (half an hour)
+	@$(BIN)/python -m pytest -m "faults or not faults" tests/faults $(ARGS)
 
 check: $(VENV)/.installed-dev lint types contracts ## what CI runs: lint, types, import contracts, tests
 	@$(MAKE) --no-print-directory test
