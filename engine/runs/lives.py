@@ -26,7 +26,7 @@ def main(folder: RunFolder) -> int:
 
     The last stand: whatever goes wrong here is written into the run before the process ends.
     """
-    if not folder.store_path.exists():
+    if not folder.store_path.exists() and not folder.facts_path.exists():
         return 0  # the start was given up, and the folder with it
     lock = Lock(folder.supervisor_lock)
     if not lock.acquire(str(os.getpid()), timeout_s=2.0):
@@ -49,13 +49,14 @@ def _supervise(folder: RunFolder) -> None:
     damage = find_damage(folder)
     if damage:
         mend(folder, damage)
-    for life in range(MAX_MENDS + 1):
+    is_checked = False
+    for _ in range(MAX_MENDS + 1):
         with contextlib.closing(folder.open(read_only=False)) as store:
             store.tell(HeartbeatRow(role="supervisor", pid=os.getpid(), at=time.time(), phase="starting"))
             store.keep(supervisor_version=__version__)
-        supervisor = Supervisor(folder, is_checked=life > 0)
+        supervisor = Supervisor(folder, is_checked=is_checked)
         outcome = asyncio.run(supervisor.run())
-        if not outcome.damage:
+        if not outcome.damage or supervisor.mend(outcome):
             return
-        supervisor.mend(outcome.damage)
+        is_checked = supervisor.is_checked
     raise StoreError(f"{folder.store_path} was damaged {MAX_MENDS + 1} times.", "Check the disk.")

@@ -25,6 +25,7 @@ from engine.sqlite import DamageError, Database
 
 _ROWS_A_TIME = 10_000
 _NEW_NAME = ".run.db.new"
+_SUFFIXES = ("", "-wal", "-shm")
 _MADE_ANEW = frozenset(("rolled_minutes",))
 """Facts about tables that are not copied."""
 
@@ -68,17 +69,20 @@ def mend(folder: RunFolder, why: str, old: Database | None = None) -> str:
     `old` is a connection that still reaches the old content, where one is open; it is closed. None: what lies at the
     path is opened. Nobody else may use the store meanwhile. Raises: StoreError where the run's plan is lost.
     """
-    aside = _move_aside(folder) if old is None else None
-    source = old if aside is None else _opened(aside)
+    path, new_path = folder.store_path, folder.path / _NEW_NAME
+    if not path.exists() and old is None and new_path.exists():
+        new_path.rename(path)  # whoever made it was killed in between
+        return f"run.db was made anew: {why}."
+    aside = _free_name(path) if path.exists() else None
+    source = old or _opened(path)
     lost: set[str] = set()
-    new_path = folder.path / _NEW_NAME
     _remove(new_path)
     new = Database(new_path, TABLES)
     try:
         facts = _facts(folder, source, lost)
         if "plan" not in facts:
             raise StoreError(
-                f"{folder.store_path} is damaged ({why}), and the run's plan is lost with it.",
+                f"{path} is damaged ({why}), and the run's plan is lost with it.",
                 f"Its checkpoints are in {folder.checkpoints}; start a new run.",
             )
         counts = _copy(source, new, lost)
@@ -89,47 +93,36 @@ def mend(folder: RunFolder, why: str, old: Database | None = None) -> str:
         with new.transaction():
             new.put_all(MetaRow(key=key, value=value) for key, value in facts.items())
             new.put(event("warning", "store-mended", text))
-    except (StoreError, DamageError):
-        if aside is not None:
-            _put_back(folder, aside)
-        raise
+    except DamageError as error:
+        raise StoreError(f"{path} cannot be made anew: {error}", "Free some disk; then resume.") from error
     finally:
         new.close()
         if source is not None:
             with contextlib.suppress(DamageError):
                 source.close()
-    if aside is None and old is not None and folder.store_path.exists():
-        aside = _move_aside(folder)
-    new_path.rename(folder.store_path)
+    if aside is not None:
+        for suffix in _SUFFIXES:
+            with contextlib.suppress(FileNotFoundError):
+                path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+    new_path.rename(path)
     atomic.fsync_folder(folder.path)
     return text
 
 
-def _move_aside(folder: RunFolder) -> Path | None:
-    """Give the store's files another name; None where there is no store."""
-    path = folder.store_path
-    numbers = (path.with_name(f"run.db.aside-{number}") for number in itertools.count(1))
-    aside = next(name for name in numbers if not name.exists())
-    for suffix in ("", "-wal", "-shm"):
-        with contextlib.suppress(FileNotFoundError):
-            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
-    return aside if aside.exists() else None
-
-
-def _put_back(folder: RunFolder, aside: Path) -> None:
-    for suffix in ("", "-wal", "-shm"):
-        with contextlib.suppress(FileNotFoundError):
-            aside.with_name(aside.name + suffix).rename(folder.path / f"run.db{suffix}")
+def _free_name(path: Path) -> Path:
+    """Where an old store goes: the first number that none has."""
+    names = (path.with_name(f"{path.name}.aside-{number}") for number in itertools.count(1))
+    return next(name for name in names if not name.exists())
 
 
 def _remove(path: Path) -> None:
-    for suffix in ("", "-wal", "-shm", "-journal"):
+    for suffix in _SUFFIXES:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
-def _opened(path: Path | None) -> Database | None:
-    """A connection to what was moved aside; None: nothing of it can be read."""
-    if path is None:
+def _opened(path: Path) -> Database | None:
+    """A connection to a store that nobody uses; None: nothing of it can be read."""
+    if not path.exists():
         return None
     try:
         return Database(path, TABLES, read_only=True)

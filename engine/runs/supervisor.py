@@ -67,8 +67,10 @@ class Supervisor:
     """The life of one run under one supervisor; `run` is the whole of it."""
 
     def __init__(self, folder: RunFolder, *, is_checked: bool = False) -> None:
-        """`is_checked` says that this life was let begin already: its store was made anew meanwhile."""
-        self._folder, self._is_checked = folder, is_checked
+        self._folder = folder
+        self.is_checked = is_checked
+        """Whether the preflight has let it begin, in this life or in one before whose store was made anew."""
+        self._num_attempts = 0
         self._store = folder.open(read_only=False)
         self._settings = folder.settings()
         self._plan = self._store.meta("plan", RunPlan)
@@ -100,19 +102,29 @@ class Supervisor:
             for task in (answering, watching, waking):
                 task.cancel()
             await asyncio.gather(answering, watching, waking, return_exceptions=True)
-        if not outcome.damage and outcome.state is RunState.FAILED:
-            outcome = msgspec.structs.replace(outcome, damage=self._store.find_damage())
+        if not outcome.damage:
+            is_suspect = outcome.state is RunState.FAILED and not outcome.is_refused
+            damage = self._store.find_damage() if is_suspect else self._store.damage
+            outcome = msgspec.structs.replace(outcome, damage=damage)
         if not outcome.damage:
             self._close(outcome)
         self._device_lock.release()
         return outcome
 
-    def mend(self, damage: str) -> None:
-        """Make the store anew, once `run` has ended for it. Raises: StoreError where the run's plan is lost."""
-        mend(self._folder, damage, self._store.release())
+    def mend(self, outcome: Outcome) -> bool:
+        """Make the store anew, once `run` has ended for it; whether the run is over.
+
+        Raises: StoreError where the run's plan is lost.
+        """
+        mend(self._folder, outcome.damage or "", self._store.release())
+        if outcome.state not in (RunState.FINISHED, RunState.STOPPED):
+            return False
+        self._store = self._folder.open(read_only=False)
+        self._close(outcome)
+        return True
 
     async def _course(self) -> Outcome:
-        begin = self._take_device if self._is_checked else self._preflight
+        begin = self._take_device if self.is_checked else self._preflight
         for stage in (begin, self._prepare, self._find_batch_size, self._train):
             outcome = await stage()
             if outcome is not None:
@@ -144,6 +156,7 @@ class Supervisor:
                 self._store.tell(event("warning", "waived", text, check=check.id))
             elif check.status == "warn":
                 self._store.tell(event("info", "preflight-warning", f"{check.title}: {check.evidence}"))
+        self.is_checked = not blocking
         if not blocking:
             num_passed = sum(check.status == "pass" for check in checks)
             text = f"The preflight is clear: {num_passed} of {len(checks)} checks passed."
@@ -228,7 +241,7 @@ class Supervisor:
 
     async def _attempt(self) -> int:
         """One start of the trainer to its end; the exit code."""
-        number = self._store.num_rows(AttemptRow) + 1
+        self._num_attempts = number = max(self._num_attempts, self._store.num_rows(AttemptRow)) + 1
         self._watch.phase = "training"
         row = AttemptRow(attempt=number, at=time.time(), pid=0, from_step=self._checkpoint_step())
 
