@@ -267,19 +267,17 @@ def run_command(
 @_json_option
 @click.pass_context
 def runs_command(ctx: click.Context, as_json: bool) -> None:
-    """List the runs, newest first."""
-    from tui.headless import print_runs
+    """List the runs, newest first, and what is wrong with those that cannot be read."""
+    from tui.headless import print_damaged_runs, print_runs
 
     workspace = _workspace(ctx)
-    runs = workspace.runs()
+    runs, damaged = workspace.runs(), workspace.damaged_runs()
     if as_json:
-        _print_json(runs)
+        _print_json([*runs, *damaged])
         return
-    problems = workspace.damaged_runs()
-    if runs or not problems:
+    if runs or not damaged:
         print_runs(runs)
-    for problem in problems:
-        click.echo(clean(problem, keep_newlines=True), err=True)
+    print_damaged_runs(damaged)
 
 
 @main.command("status")

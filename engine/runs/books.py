@@ -248,5 +248,6 @@ class Scribe:
                 newest = store.state()
                 state = RunState(newest.state) if newest else RunState.PREPARING
                 self._problems = close_books(self._folder, store, state)
+                self._folder.keep_facts(store)
         except (EngineError, OSError, BusyError) as error:
             self._problems = [str(error)]

@@ -24,6 +24,7 @@ from engine.process import module_argv, who
 from engine.records import (
     AcknowledgementRow,
     Check,
+    DamagedRun,
     Device,
     EventRow,
     LedgerEntry,
@@ -39,6 +40,7 @@ from engine.runs.checklist import Checklist
 from engine.runs.folder import RunFolder
 from engine.runs.launch import launch
 from engine.runs.lock import holder
+from engine.runs.mend import mend_where_nobody_does
 from engine.runs.owner import require_own
 from engine.runs.view import read_snapshot, read_status, read_summary
 from engine.settings import Settings
@@ -207,14 +209,14 @@ class Workspace(Checklist):
                 continue
         return found
 
-    def damaged_runs(self) -> list[str]:
-        """What is wrong with each run that cannot be read, in sentences."""
+    def damaged_runs(self) -> list[DamagedRun]:
+        """The runs that cannot be read, newest first, each with what is wrong and what can be done."""
         found = []
         for folder in folders.all_runs(self.folder):
             try:
                 read_status(folder)
             except EngineError as error:
-                found.append(f"{folder.id}: {error}")
+                found.append(DamagedRun(id=folder.id, damage=error.title, remedy=error.remedy))
         return found
 
     def status(self, run_id: str) -> Status:
@@ -287,6 +289,7 @@ class Workspace(Checklist):
         Raises: BlockedError, as `start`; EngineError where there is nothing to resume, or a limit is reached already.
         """
         folder = self.folder_of(run_id)
+        mend_where_nobody_does(folder)
         status = read_status(folder)
         if folder.is_supervised:
             answer = self.command(folder.id, "resume", via=via)
