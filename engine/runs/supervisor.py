@@ -35,6 +35,7 @@ from engine.runs.child import Child, how_it_ended
 from engine.runs.folder import RunFolder
 from engine.runs.inhibit import stay_awake
 from engine.runs.lock import REHEARSING, Lock, device_lock_path, holder
+from engine.runs.news import News
 from engine.runs.ramp import BatchRamp
 from engine.runs.watch import Watch, event
 from engine.settings import Settings
@@ -61,8 +62,8 @@ class Outcome(msgspec.Struct, frozen=True):
 class Supervisor:
     """The life of one run under one supervisor; `run` is the whole of it."""
 
-    def __init__(self, folder: RunFolder) -> None:
-        self._folder = folder
+    def __init__(self, folder: RunFolder, news: News) -> None:
+        self._folder, self._news = folder, news
         self._store = folder.open(read_only=False)
         self._settings = folder.settings()
         self._plan = self._store.meta("plan", RunPlan)
@@ -85,13 +86,15 @@ class Supervisor:
         answering = asyncio.create_task(self._answer_commands())
         for task in (watching, answering):
             task.add_done_callback(self._on_task_end)
-        waking = asyncio.create_task(stay_awake(self._store))
+        helping = [
+            asyncio.create_task(work) for work in (stay_awake(self._store), self._news.run(self._store))
+        ]
         try:
             outcome = await self._course()
         finally:
-            for task in (answering, watching, waking):
+            for task in (answering, watching, *helping):
                 task.cancel()
-            await asyncio.gather(answering, watching, waking, return_exceptions=True)
+            await asyncio.gather(answering, watching, *helping, return_exceptions=True)
         self._close(outcome)
         return outcome
 
@@ -155,12 +158,10 @@ class Supervisor:
                 return None
             if exit_code == TrainerExit.REFUSED or is_last:
                 break
-            self._store.put(
-                event("warning", "corpus-died", f"Preparing the corpus ended with {how_it_ended(exit_code)}.")
-            )
-        return Outcome(
-            RunState.FAILED, self._newest_error("corpus") or f"The corpus: {how_it_ended(exit_code)}."
-        )
+            text = f"Preparing the corpus ended with {how_it_ended(exit_code)}."
+            self._store.put(event("warning", "corpus-died", text))
+        reason = self._newest_error("corpus") or f"The corpus: {how_it_ended(exit_code)}."
+        return Outcome(RunState.FAILED, reason)
 
     async def _find_batch_size(self) -> Outcome | None:
         """Try sizes on the device itself, where the size was left open and is not remembered."""
@@ -198,9 +199,8 @@ class Supervisor:
             saved_at = self._saved_at()
             what = f"The trainer ended with {how_it_ended(exit_code)}"
             if failures > self._settings.training.max_restarts:
-                return Outcome(
-                    RunState.FAILED, f"{what}, {failures} times in a row without a new checkpoint."
-                )
+                text = f"{what}, {failures} times in a row without a new checkpoint."
+                return Outcome(RunState.FAILED, text)
             back_off_s = min(MAX_BACK_OFF_S, 2.0 ** (failures - 1))
             text = f"{what}; starting it again from its newest good checkpoint in {back_off_s:.0f} s."
             self._store.put(event("warning", "restart", text, exit_code=exit_code))
@@ -264,9 +264,8 @@ class Supervisor:
             if newest and newest.at != heard:
                 heard, heard_at = newest.at, time.monotonic()
             if time.monotonic() - heard_at > MAX_SILENCE_S:
-                self._store.put(
-                    event("error", "frozen", f"The trainer was silent for {MAX_SILENCE_S:.0f} s: killed.")
-                )
+                text = f"The trainer was silent for {MAX_SILENCE_S:.0f} s: killed."
+                self._store.put(event("error", "frozen", text))
                 self._child.send(signal.SIGKILL)
                 heard_at = time.monotonic()
         return waiting.result()
@@ -335,9 +334,8 @@ class Supervisor:
         problems = [] if outcome.is_refused else close_books(self._folder, self._store, outcome.state)
         for problem in problems:
             self._store.put(event("warning", "books", problem))
-        self._store.put(
-            event("info", f"run-{outcome.state}", outcome.reason or f"The run is {outcome.state}.")
-        )
+        text = outcome.reason or f"The run is {outcome.state}."
+        self._store.put(event("info", f"run-{outcome.state}", text))
         self._store.set_state(outcome.state, outcome.reason)
         for command in self._store.open_commands():
             is_done = command.verb == "stop"
@@ -388,13 +386,15 @@ def main(folder: RunFolder) -> int:
     store = folder.open(read_only=False)
     store.put(HeartbeatRow(role="supervisor", pid=os.getpid(), at=time.time(), phase="starting"))
     store.set_meta(supervisor_version=__version__)
+    news = News(folder, store)
     try:
-        asyncio.run(Supervisor(folder).run())
+        asyncio.run(Supervisor(folder, news).run())
     except Exception as error:
         store.put(event("error", "supervisor-died", f"{type(error).__name__}: {error}"))
         store.set_state(RunState.FAILED, f"The supervisor failed: {type(error).__name__}: {error}")
         raise
     finally:
+        news.last_words(store)
         store.close()
         lock.release()
     return 0
