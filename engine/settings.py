@@ -375,8 +375,9 @@ class NotifySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         str,
         Meta(
             max_length=2000,
-            description='address of a receiver: "ntfy://TOPIC", "ntfys://HOST/TOPIC" or a web hook\'s https://; the '
-            "preflight sends a test message there, a run sends nothing yet",
+            description='address of a receiver: "ntfy://TOPIC", "ntfys://HOST/TOPIC", a web hook\'s https://, or with '
+            "the extra [notify] any of apprise's, as tgram:// and mailtos://; a secret: it stays in this file",
+            extra={"is_secret": True},
         ),
     ] = ""
 

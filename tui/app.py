@@ -26,6 +26,7 @@ from tui import format as fmt
 from tui import modes
 from tui.bridge import Bridge, in_thread
 from tui.follower import Follower
+from tui.herald import Herald
 from tui.lookout import LOOK_EVERY_S, Lookout
 from tui.messages import (
     CallFailed,
@@ -84,6 +85,7 @@ class LlmTui(App[str | None]):
         self.bridge = bridge or Bridge(folder)
         self.follower = Follower(self, self.bridge)
         self.lookout = Lookout(self, self.bridge)
+        self.herald = Herald(self)
 
     def get_driver_class(self) -> type[Driver]:
         """Our own terminal, unless the environment names another driver, as a browser's server does."""
@@ -156,6 +158,8 @@ class LlmTui(App[str | None]):
         if message.run_id == self.followed_id:
             self.trouble = ""
             self.snapshot = message.snapshot
+            status = message.snapshot.status
+            self.herald.see(message.run_id, status.state, status.reason or "", message.snapshot.events)
             self._look(message.run_id)
             self._tell_digest()
 
@@ -192,6 +196,8 @@ class LlmTui(App[str | None]):
     @on(RunsArrived)
     def _take_runs(self, message: RunsArrived) -> None:
         self.runs = message.runs
+        for run in message.runs:
+            self.herald.see(run.id, run.status.state, run.status.reason or "")
         if self.followed_id is None and message.runs:
             self._look_at(message.runs[0].id)
 

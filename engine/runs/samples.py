@@ -57,6 +57,21 @@ def sources(folder: RunFolder) -> tuple[str, ...]:
     return (FINISHED, *found) if folder.model.is_dir() else tuple(found)
 
 
+def check_source(folder: RunFolder, source: str) -> None:
+    """Refuse a source that a run does not have; an empty one is whichever is the newest good one.
+
+    Raises: StoreError.
+    """
+    known = sources(folder)
+    if not known:
+        raise StoreError(f"Run {folder.id} has no checkpoint yet.", "Wait for its first one.")
+    if source and source not in known:
+        raise StoreError(
+            f"Run {folder.id} has no {source} any more.",
+            f"Older ones are deleted; it has {', '.join(known[:8])}.",
+        )
+
+
 def generate_argv(
     folder: RunFolder,
     prompt: str,
@@ -71,13 +86,7 @@ def generate_argv(
 
     Raises: StoreError where the run has nothing to speak with, or not this.
     """
-    known = sources(folder)
-    if not known:
-        raise StoreError(f"Run {folder.id} has no checkpoint yet.", "Wait for its first one.")
-    if source and source not in known:
-        raise StoreError(
-            f"Run {folder.id} has no {source} any more.", "Older checkpoints are deleted: choose a newer one."
-        )
+    check_source(folder, source)
     return module_argv(
         "engine.train",
         "generate",
