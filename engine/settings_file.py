@@ -361,10 +361,12 @@ def write_template(folder: Path) -> Path:
 
 
 def freeze(settings: Settings, path: Path) -> None:
-    """Write settings as they are in force, for the run's folder; defaults included, comments not."""
+    """Write settings as they are in force, for the run's folder; defaults included, comments and looks not."""
     import tomli_w
 
-    atomic.write_text(path, tomli_w.dumps(_without_none(msgspec.to_builtins(settings))))
+    tables = _without_none(msgspec.to_builtins(settings))
+    del tables["ui"]
+    atomic.write_text(path, tomli_w.dumps(tables))
 
 
 def _without_none(value: Any) -> Any:

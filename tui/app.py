@@ -5,8 +5,9 @@ Leaving it never ends a run.
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -14,6 +15,7 @@ from textual import on, work
 from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.content import Content
+from textual.filter import LineFilter
 from textual.reactive import reactive, var
 from textual.screen import Screen
 from textual.widgets import Static
@@ -25,6 +27,7 @@ from tui import modes
 from tui.bridge import Bridge, in_thread
 from tui.follower import Follower
 from tui.lookout import LOOK_EVERY_S, Lookout
+from tui.looks import Looks
 from tui.messages import (
     CallFailed,
     DigestArrived,
@@ -37,9 +40,13 @@ from tui.messages import (
     VerbRequested,
 )
 from tui.theme import NIGHT
-from tui.verbs import is_live, live_run
+from tui.verbs import is_changing, is_live, live_run
 
 if TYPE_CHECKING:
+    from textual.actions import ActionParseResult
+    from textual.dom import DOMNode
+    from textual.theme import Theme
+
     from engine.story import Digest
 
 
@@ -69,13 +76,18 @@ class LlmTui(App[str | None]):
     followed_id: var[str | None] = var(None)
     num_unsaved: var[int] = var(0)
     """Keys of the settings that were changed here and are not saved."""
+    own_keys: var[Mapping[str, str]] = var({})
+    """Bindings that have keys of the person's own, by their names; keys are separated by commas."""
     digest: var[Digest | None] = var(None)
     """What a run did while nobody looked, until it is told."""
 
-    def __init__(self, folder: Path, bridge: Bridge | None = None) -> None:
-        super().__init__()
+    def __init__(self, folder: Path, bridge: Bridge | None = None, *, is_read_only: bool = False) -> None:
         self.folder = folder
-        self.bridge = bridge or Bridge(folder)
+        self.is_read_only = is_read_only
+        self.bridge = bridge or Bridge(folder, is_read_only=is_read_only)
+        self._appearance = self.bridge.appearance()
+        self._looks = Looks(self._appearance, os.environ)
+        super().__init__()
         self.follower = Follower(self, self.bridge)
         self.lookout = Lookout(self, self.bridge)
 
@@ -87,11 +99,13 @@ class LlmTui(App[str | None]):
         """What stands there until the workspace was read."""
         yield Static(Content("Opening the workspace …"), id="opening")
 
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """What stands between the widgets and the terminal: its colours and its characters."""
+        return [*super().get_line_filters(), *self._looks.filters]
+
     def on_load(self) -> None:
         """Put on the theme before the first paint."""
-        self.register_theme(NIGHT)
-        if self.theme == "textual-dark":
-            self.theme = NIGHT.name
+        self._unknown_theme = self._looks.put_on(self)
 
     def on_mount(self) -> None:
         """Find out what this folder is."""
@@ -104,7 +118,8 @@ class LlmTui(App[str | None]):
     async def _open_workspace(self) -> None:
         """Open on the run that is going, else on the checks; an empty folder is offered settings first."""
         try:
-            if not await in_thread(self.bridge.has_settings) and not await self._welcome():
+            has_settings = self.is_read_only or await in_thread(self.bridge.has_settings)
+            if not has_settings and not await self._welcome():
                 self.exit(None)
                 return
             self.runs = await in_thread(self.bridge.runs)
@@ -114,6 +129,7 @@ class LlmTui(App[str | None]):
         self.followed_id = live.id if live else self.runs[0].id if self.runs else None
         await self.switch_mode("run" if live else "preflight")
         self._follow()
+        self._take_up()
 
     async def _welcome(self) -> bool:
         """Whether the folder is a workspace now."""
@@ -127,6 +143,37 @@ class LlmTui(App[str | None]):
     @work(exclusive=True, group="follow")
     async def _follow(self) -> None:
         await self.follower.follow()
+
+    @work(group="take-up", exit_on_error=False)
+    async def _take_up(self) -> None:
+        """Take up the person's own keys; say what of the looks and the keys cannot be had; keep a new theme."""
+        problems = []
+        if self._unknown_theme:
+            names = ", ".join(sorted(self.available_themes))
+            problems.append(f"ui.theme = {self._unknown_theme!r} is no theme. There are: {names}.")
+        if self._appearance.keys:
+            from tui.keymap import resolve
+
+            keys, unused = await in_thread(resolve, self._appearance.keys)
+            self.own_keys = keys
+            self.set_keymap(keys)
+            problems += unused
+        for problem in problems:
+            self.notify(
+                fmt.clean(problem), title="settings.toml", severity="warning", timeout=15, markup=False
+            )
+        self.theme_changed_signal.subscribe(self, self._keep_theme)
+
+    @work(exclusive=True, group="theme", exit_on_error=False)
+    async def _keep_theme(self, theme: Theme) -> None:
+        """Remember the theme in settings.toml, where there is one and it may be written."""
+        self._looks.follow_theme(self.theme_variables)
+        if self.is_read_only or not await in_thread(self.bridge.has_settings):
+            return
+        try:
+            await in_thread(self.bridge.keep_theme, theme.name)
+        except (EngineError, OSError) as error:
+            self.post_message(CallFailed(getattr(error, "title", str(error)), getattr(error, "remedy", "")))
 
     async def action_switch_mode(self, mode: str) -> None:
         """Go to a screen, once the workspace is open; a dialog is answered first."""
@@ -230,6 +277,18 @@ class LlmTui(App[str | None]):
 
     # --- leaving ------------------------------------------------------------------------------------------------
 
+    async def run_action(
+        self,
+        action: str | ActionParseResult,
+        default_namespace: DOMNode | None = None,
+        namespaces: Mapping[str, DOMNode] | None = None,
+    ) -> bool:
+        """Do what a key or a click means, unless this viewer is to read alone and it would change something."""
+        if self.is_read_only and is_changing(action if isinstance(action, str) else action[1]):
+            self.notify("This viewer is read-only.", severity="warning", markup=False)
+            return False
+        return await super().run_action(action, default_namespace, namespaces)
+
     async def action_quit(self) -> None:
         """Leave the app; a run goes on."""
         self.leave()
@@ -264,9 +323,9 @@ class LlmTui(App[str | None]):
             )
 
 
-def open_app(folder: Path) -> int:
+def open_app(folder: Path, *, is_read_only: bool = False) -> int:
     """Run the app on a workspace and print its farewell; the answer is the exit status."""
-    app = LlmTui(folder.expanduser().absolute())
+    app = LlmTui(folder.expanduser().absolute(), is_read_only=is_read_only)
     farewell = app.run()
     if farewell:
         sys.stdout.write(f"{farewell}\n")

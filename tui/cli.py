@@ -18,6 +18,7 @@ import click
 from engine.errors import BlockedError, EngineError, ExitCode
 from engine.sqlite import BusyError
 from tui.format import clean
+from tui.window_commands import add_commands, open_window, read_only_option
 
 Command = Callable[..., Any]
 
@@ -122,21 +123,18 @@ def _print_json(record: Any) -> None:
     metavar="DIR",
     help="the folder with settings.toml; the current one by default",
 )
+@read_only_option
 @click.version_option(package_name="llm-tui", message="%(prog)s %(version)s")
 @click.pass_context
-def main(ctx: click.Context, workspace: str) -> None:
+def main(ctx: click.Context, workspace: str, read_only: bool) -> None:
     """Train a language model from scratch on your own small GPU, and manage what the training costs.
 
     Without a command: the app; where there is no terminal, the same job as plain lines. Exit codes: 0 done,
     1 the run failed, 2 bad usage or input, 3 a check of the preflight blocks.
     """
-    ctx.obj = {"workspace": workspace}
-    if ctx.invoked_subcommand is not None:
+    ctx.obj = {"workspace": workspace, "read_only": read_only}
+    if open_window(ctx):
         return
-    if sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb":
-        from tui.app import open_app
-
-        ctx.exit(open_app(Path(workspace)))
     click.echo("No terminal here: following the run as plain lines.", err=True)
     _run_headless(ctx)
 
@@ -397,3 +395,6 @@ def generate_command(
             click.echo(clean(piece, keep_newlines=True), nl=False)
     click.echo()
     ctx.exit(process.returncode)
+
+
+add_commands(main)

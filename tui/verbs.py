@@ -15,6 +15,21 @@ _SIGNS: dict[RunState, tuple[str, str]] = {
 }
 
 
+CHANGING = frozenset(
+    {
+        *("ask", "unpause", "resume", "stop_run"),
+        *("start_run", "tell_lock", "waive_check", "tick_step", "apply_remedy", "close_apps", "check_again"),
+        *("save", "edit", "next_value", "take_default", "undo", "write"),
+    }
+)
+"""Actions that change something or take the machine's time; a read-only viewer has none of them."""
+
+
+def is_changing(action: str) -> bool:
+    """Whether an action, as a binding names it, is one of `CHANGING`."""
+    return action.partition("(")[0].rpartition(".")[2] in CHANGING
+
+
 def possible_verbs(status: Status) -> frozenset[str]:
     """The verbs that make sense now."""
     if status.state in (RunState.STOPPED, RunState.FAILED):

@@ -93,7 +93,7 @@ Grey lines with an age are of the last time, and do not count.
         """Begin to check at once; with a run going, only when asked: the rehearsal would disturb it."""
         super().on_mount()
         self._clock = self.set_interval(1.0, self._show)
-        if not self._live_run:
+        if not self._live_run and not self.room_app.is_read_only:
             self._begin()
         else:
             self._show()
@@ -105,7 +105,7 @@ Grey lines with an age are of the last time, and do not count.
         self._clock.resume()
         board = self._board
         is_untouched = board.state == "idle" and not board.trouble and not board.is_cancelled
-        if is_untouched and board.steps and not self._live_run:
+        if is_untouched and board.steps and not self._live_run and not self.room_app.is_read_only:
             self._begin()
 
     @on(ScreenSuspend)
