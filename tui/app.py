@@ -21,7 +21,6 @@ from textual.screen import Screen
 from textual.widgets import Static
 
 from engine.errors import EngineError
-from engine.records import RunSnapshot, RunSummary
 from tui import format as fmt
 from tui import modes
 from tui.bridge import Bridge, in_thread
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
     from textual.dom import DOMNode
     from textual.theme import Theme
 
+    from engine.records import RunSnapshot, RunSummary
     from engine.story import Digest
 
 
@@ -87,7 +87,13 @@ class LlmTui(App[str | None]):
         self.bridge = bridge or Bridge(folder, is_read_only=is_read_only)
         self._appearance = self.bridge.appearance()
         self._looks = Looks(self._appearance, os.environ)
-        super().__init__()
+        opening = self.bridge.opening()
+        if opening.mode:
+            # The first screen is that of a mode: composing another one before it would be half of the first paint.
+            self.DEFAULT_MODE = opening.mode  # type: ignore[misc]
+        super().__init__(css_path=["app.tcss", f"screens/{opening.mode}.tcss"] if opening.mode else None)
+        self.set_reactive(LlmTui.followed_id, opening.run_id)
+        self._unknown_theme = self._looks.put_on(self)
         self.follower = Follower(self, self.bridge)
         self.lookout = Lookout(self, self.bridge)
 
@@ -97,20 +103,20 @@ class LlmTui(App[str | None]):
 
     def compose(self) -> ComposeResult:
         """What stands there until the workspace was read."""
-        yield Static(Content("Opening the workspace …"), id="opening")
+        if self.current_mode == "_default":
+            yield Static(Content("Opening the workspace …"), id="opening")
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """What stands between the widgets and the terminal: its colours and its characters."""
         return [*super().get_line_filters(), *self._looks.filters]
 
-    def on_load(self) -> None:
-        """Put on the theme before the first paint."""
-        self._unknown_theme = self._looks.put_on(self)
-
     def on_mount(self) -> None:
         """Find out what this folder is."""
         self.set_interval(LOOK_EVERY_S, self.look_on)
-        self._open_workspace()
+        if self.current_mode == "_default":
+            self._open_workspace()
+        else:
+            self.call_after_refresh(self._begin)
 
     # --- opening ------------------------------------------------------------------------------------------------
 
@@ -128,6 +134,10 @@ class LlmTui(App[str | None]):
         live = live_run(self.runs)
         self.followed_id = live.id if live else self.runs[0].id if self.runs else None
         await self.switch_mode("run" if live else "preflight")
+        self._begin()
+
+    def _begin(self) -> None:
+        """Read what the screens show, once the first of them stands."""
         self._follow()
         self._take_up()
 
@@ -315,12 +325,16 @@ class LlmTui(App[str | None]):
         self.exit(f"Run {going} goes on; llm-tui shows it again." if going else None)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """The screens by their names, beside Textual's own commands."""
-        yield from super().get_system_commands(screen)
+        """The screens by their names and what can be done now, beside Textual's own commands."""
+        from tui.palette import key_commands, run_commands
+
         for mode in modes.MODES:
             yield SystemCommand(
                 mode.title, mode.about, lambda name=mode.name: self.call_later(self.action_switch_mode, name)
             )
+        yield from key_commands(self, screen)
+        yield from run_commands(self)
+        yield from super().get_system_commands(screen)
 
 
 def open_app(folder: Path, *, is_read_only: bool = False) -> int:

@@ -15,21 +15,22 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from engine.appearance import Appearance, read_appearance
 from engine.errors import EngineError
-from engine.records import (
-    Check,
-    CheckStep,
-    ClosingReport,
-    LedgerEntry,
-    OpenProcess,
-    OpenProcesses,
-    RemedyAction,
-    RunSnapshot,
-    RunSummary,
-)
+from engine.opening import SETTINGS_NAME, Opening, read_opening
 
 if TYPE_CHECKING:
     from engine.bill import EntryDetail
     from engine.estimate import Estimate
+    from engine.records import (
+        Check,
+        CheckStep,
+        ClosingReport,
+        LedgerEntry,
+        OpenProcess,
+        OpenProcesses,
+        RemedyAction,
+        RunSnapshot,
+        RunSummary,
+    )
     from engine.runs.client import Workspace
     from engine.runs.logs import LogReader as LogReader
     from engine.settings_edit import SettingsForm
@@ -39,7 +40,6 @@ Parameters = ParamSpec("Parameters")
 Answer = TypeVar("Answer")
 
 
-SETTINGS_NAME = "settings.toml"
 READ_ONLY = "This viewer is read-only."
 _PIECE_BYTES = 4096
 _MOST_LINE_BYTES = 4 * 1024 * 1024
@@ -74,6 +74,10 @@ class Bridge:
     def appearance(self) -> Appearance:
         """How the screens are to look; quick, and before anything else."""
         return read_appearance(self.folder / SETTINGS_NAME)
+
+    def opening(self) -> Opening:
+        """What to open on, as far as that can be told at once."""
+        return read_opening(self.folder)
 
     def has_settings(self) -> bool:
         """Whether the folder is a workspace already."""
@@ -251,6 +255,8 @@ class Bridge:
         Raises: EngineError where the preflight cannot be carried out.
         """
         import msgspec
+
+        from engine.records import Check
 
         process = await asyncio.create_subprocess_exec(
             *await in_thread(self.check_argv, waivers, ticks),

@@ -35,6 +35,7 @@ class Looks:
         self._appearance = appearance
         self.characters = characters_of(environ, appearance.characters)
         self._is_colourless = "NO_COLOR" in environ
+        self._terminal = environ.get("TERM", "")
         self.filters: list[LineFilter] = []
         if self._is_colourless or self.characters != UNICODE:
             from tui.charset import CharacterFilter, ColourlessFilter
@@ -54,9 +55,12 @@ class Looks:
         if app.theme == "textual-dark" or wanted != NIGHT.name:
             if wanted not in app.available_themes:
                 problem, wanted = wanted, NIGHT.name
-            if wanted == NIGHT.name and app.console.color_system == "standard":
+            is_poor = app.console.color_system == "standard" and self._terminal not in ("", "dumb")
+            if wanted == NIGHT.name and is_poor:
                 wanted = SIXTEEN.name
-            app.theme = wanted
+            # Before the app runs: a theme that is watched parses and applies every style again.
+            app.set_reactive(type(app).theme, wanted)
+            self.follow_theme(app.theme_variables)
         return problem
 
     def follow_theme(self, variables: Mapping[str, str]) -> None:

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 
 import click
 
 from engine.errors import EngineError
-
-
-def has_terminal() -> bool:
-    """Whether there is one to draw on; under `llm-tui web` the browser is it."""
-    if os.environ.get("TEXTUAL_DRIVER"):
-        return True
-    return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+from tui.terminal import has_terminal
 
 
 def read_only_option(command: click.decorators.FC) -> click.decorators.FC:

@@ -24,6 +24,7 @@ from engine.errors import EngineError
 from engine.estimate import Estimate, estimate
 from engine.ledger.breakeven import break_evens, move_of
 from engine.ledger.cloud import entry_flop, quotes_for, run_flop
+from engine.opening import Opening
 from engine.records import (
     Bucket,
     Check,
@@ -815,6 +816,9 @@ class RecordedBridge:
 
     def appearance(self) -> Appearance:
         return read_appearance(self.settings_path)
+
+    def opening(self) -> Opening:
+        return Opening("" if self.shots or not self.is_workspace else "preflight")
 
     def keep_theme(self, name: str) -> None:
         self.save_settings(self.settings_form(), {"ui.theme": f'"{name}"'})

@@ -40,6 +40,11 @@ class RoomScreen(Screen[None]):
     _offered: tuple[object, ...] = ()
     header = getters.query_one(HeaderLine)
 
+    def __init__(self) -> None:
+        super().__init__()
+        # What Textual 8.2 would parse and apply once more for a screen that is new: it is styled as it is mounted.
+        self._css_update_count = self.app._css_update_count
+
     def compose(self) -> ComposeResult:
         """Header, the screen's own widgets, footer."""
         yield HeaderLine(self.MODE, self.room_app.folder)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from textual.events import Click
 
 from engine import __version__
-from engine.records import RunSnapshot, RunSummary
 from tui import format as fmt
 from tui.modes import MODES
 from tui.verbs import live_run, state_sign
 from tui.widgets.lines import DOUBTFUL, FAINT, MUTED, STRONG, Line, Lines, length, ruled
+
+if TYPE_CHECKING:
+    from engine.records import RunSnapshot, RunSummary
 
 CURRENT = "header-line--current"
 
@@ -39,7 +42,8 @@ class HeaderLine(Lines):
         """Show how the run stands: the followed one on its screen, else the newest that is going."""
         shown = snapshot if self._mode == "run" and snapshot is not None else live_run(runs)
         if shown is None:
-            self._state = [("no run going", MUTED)]
+            is_read = bool(runs) or getattr(self.app, "followed_id", None) is None
+            self._state = [("no run going" if is_read else "reading …", MUTED)]
         else:
             sign, word, style = state_sign(shown.status, shown.is_stale)
             self._state = [(f"{sign} {word}", style)]
