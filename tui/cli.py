@@ -42,9 +42,7 @@ class _Group(click.Group):
             ctx.exit(int(ExitCode.OK))
         except (OSError, BusyError) as error:
             click.echo(f"llm-tui: {clean(str(error))}", err=True)
-            click.echo(
-                "  → Look that the workspace is there, writable and not held by another program.", err=True
-            )
+            click.echo("  → Look that the workspace is there, writable and held by nobody else.", err=True)
             ctx.exit(int(ExitCode.USAGE))
 
 
@@ -316,7 +314,7 @@ def pause_command(ctx: click.Context, run: str | None) -> None:
 @_set_option
 @click.pass_context
 def resume_command(ctx: click.Context, run: str | None, overrides: Sequence[str]) -> None:
-    """Go on with a run that is paused, stopped, failed or lost; --set changes its limits alone."""
+    """Go on with a run that is paused, stopped, failed or lost; --set changes limits and scale alone."""
     workspace = _workspace(ctx)
     click.echo(clean(workspace.resume(workspace.find(run), overrides=overrides, via="command line")))
 
@@ -348,10 +346,10 @@ def ledger_command(ctx: click.Context, as_json: bool, as_csv: bool) -> None:
     workspace = _workspace(ctx)
     if as_json and as_csv:
         raise click.UsageError("--json and --csv are two documents: ask for one of them.")
-    if as_json:
-        _print_json(workspace.ledger())
-    elif as_csv:
+    if as_csv:
         click.echo(workspace.ledger_csv(), nl=False)
+    elif as_json:
+        _print_json(workspace.ledger())
     else:
         print_ledger(workspace.ledger())
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from engine.errors import EngineError
+from tui.join import join_command
 from tui.terminal import has_terminal
 
 
@@ -78,5 +79,6 @@ def web_command(ctx: click.Context, host: str, port: int) -> None:
 
 def add_commands(group: click.Group) -> None:
     """Make them commands of `llm-tui`."""
+    group.add_command(join_command)
     group.add_command(keys_command)
     group.add_command(web_command)
