@@ -108,7 +108,7 @@ class LlmTui(App[str | None]):
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """What stands between the widgets and the terminal: its colours and its characters."""
-        return [*super().get_line_filters(), *self._looks.filters]
+        return self._looks.behind(super().get_line_filters())
 
     def on_mount(self) -> None:
         """Find out what this folder is."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from engine.appearance import Appearance
@@ -45,6 +45,15 @@ class Looks:
             if self.characters != UNICODE:
                 self.filters.append(CharacterFilter(has_lines=self.characters == CONSOLE))
 
+    def behind(self, filters: Sequence[LineFilter]) -> Sequence[LineFilter]:
+        """Textual's own filters with ours behind them; its greys are colours too where there are to be none."""
+        if not self.filters:
+            return filters
+        from textual.filter import Monochrome
+
+        kept = [f for f in filters if not (self._is_colourless and isinstance(f, Monochrome))]
+        return [*kept, *self.filters]
+
     def put_on(self, app: App[str | None]) -> str:
         """Put on the theme; the answer is what is wrong with the one that was asked for, or nothing."""
         app.register_theme(NIGHT)
@@ -58,9 +67,13 @@ class Looks:
             is_poor = app.console.color_system == "standard" and self._terminal not in ("", "dumb")
             if wanted == NIGHT.name and is_poor:
                 wanted = SIXTEEN.name
-            # Before the app runs: a theme that is watched parses and applies every style again.
-            app.set_reactive(type(app).theme, wanted)
-            self.follow_theme(app.theme_variables)
+            if wanted in (NIGHT.name, SIXTEEN.name):
+                # Not watched: a watched theme has every style parsed and applied once more before the first paint.
+                app.set_reactive(type(app).theme, wanted)
+                app.stylesheet.set_variables(app.get_css_variables())
+            else:
+                app.theme = wanted
+        self.follow_theme(app.get_css_variables())
         return problem
 
     def follow_theme(self, variables: Mapping[str, str]) -> None:

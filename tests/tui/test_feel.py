@@ -127,6 +127,19 @@ async def test_every_screen_in_ascii_has_the_same_cells(key: str) -> None:
     assert set(widths) == {"80"}
 
 
+async def test_without_colours_the_cursor_is_told_by_reversed_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    async with opened(RecordedBridge()) as (app, pilot):
+        await pilot.press("6")
+        await until(pilot, lambda: "preset" in text(app))
+        await pilot.press("j")
+        await until(pilot, lambda: "model.vocab_size" in text(app))
+        segments = [s for strip in app.screen._compositor.render_strips() for s in strip if s.style]
+        assert not [s for s in segments if s.style and (s.style.color or s.style.bgcolor)]
+        marked = [s.text.strip() for s in segments if s.style and s.style.reverse]
+        assert any("Settings" in text for text in marked) and any("vocab_size" in text for text in marked)
+
+
 def test_signs_stay_apart_in_ascii() -> None:
     from rich.segment import Segment
     from textual.color import Color
