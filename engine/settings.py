@@ -164,7 +164,13 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     keep_checkpoints: Annotated[
         int, Meta(ge=2, le=1000, description="newest checkpoints kept; never fewer than two")
     ] = 2
-    sample_prompt: Annotated[str, Meta(max_length=2000, description="how every text sample begins")] = "def "
+    sample_prompt: Annotated[
+        Annotated[str, Meta(max_length=2000)]
+        | Annotated[list[Annotated[str, Meta(max_length=2000)]], Meta(min_length=1, max_length=8)],
+        Meta(
+            description="how the text samples begin: one text, or a list of up to 8, each sampled every time"
+        ),
+    ] = "def "
     max_restarts: Annotated[
         int,
         Meta(
