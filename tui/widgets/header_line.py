@@ -36,11 +36,13 @@ class HeaderLine(Lines):
         self._folder = fmt.clean(_short(folder))
         self._state: Line = []
         self._note: Line = []
+        self._has_run = False
         self._left: Line = []
 
     def show(self, snapshot: RunSnapshot | None, runs: tuple[RunSummary, ...]) -> None:
         """Show how the run stands: the followed one on its screen, else the newest that is going."""
         shown = snapshot if self._mode == "run" and snapshot is not None else live_run(runs)
+        self._has_run = shown is not None
         if shown is None:
             is_read = bool(runs) or getattr(self.app, "followed_id", None) is None
             self._state = [("no run going" if is_read else "reading …", MUTED)]
@@ -60,8 +62,9 @@ class HeaderLine(Lines):
         state: Line = [*self._note, *self._state]
         if length(left) + length(state) + 2 > width:
             left = self._tabs(True)
-        if length(left) + length(state) + 1 > width:
-            state = [*self._note[-2:], *self._state]
+        if self._note and length(left) + length(state) + 1 > width:
+            # Where nothing goes on, what kind of viewer this is says more.
+            state = [*self._note[-2:], *self._state] if self._has_run else [*self._note[-2:-1]]
         self._left = left
         room = width - length(left) - length(state) - 4
         folder: Line = [(_end_of(self._folder, room), FAINT)] if room >= 8 else []
