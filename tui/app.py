@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     from engine.records import RunSnapshot, RunSummary
     from engine.story import Digest
 
+WARM_UP_EVERY_S = 0.5
+"""The other screens are imported one by one while nothing happens, so that their keys answer at once."""
+
 
 class LlmTui(App[str | None]):
     """The app on one workspace; what it returns is a sentence to print after it, or None."""
@@ -140,6 +143,8 @@ class LlmTui(App[str | None]):
         """Read what the screens show, once the first of them stands."""
         self._follow()
         self._take_up()
+        screens = modes.imports()
+        self.set_interval(WARM_UP_EVERY_S, lambda: next(screens, None), repeat=len(modes.MODES))
 
     async def _welcome(self) -> bool:
         """Whether the folder is a workspace now."""
