@@ -20,6 +20,8 @@ from textual.keys import KEY_DISPLAY_ALIASES, Keys, format_key, key_to_character
 
 _MODIFIERS = frozenset({"ctrl", "shift", "alt", "meta", "super"})
 _NAMED = frozenset(key.value for key in Keys)
+_RESERVED = {"ctrl+q": "to leave the app", "ctrl+p": "the command palette", "ctrl+c": "to copy"}
+"""Textual's own, before all others."""
 _FAMILIES = {"tui.app": "app", "tui.screens": "screen", "tui.widgets": "widget", "tui.dialogs": "dialog"}
 
 
@@ -96,6 +98,8 @@ def _why_not(name: str, text: str, by_id: Mapping[str, Sequence[Bound]]) -> str:
         near = difflib.get_close_matches(name, by_id, n=1, cutoff=0.0)[0]
         return f"ui.keys.{name} is no key that llm-tui knows. Did you mean {near}? `llm-tui keys` lists all."
     for key in text.split(","):
+        if (what := _RESERVED.get(key.strip())) is not None:
+            return f"ui.keys.{name}: {key.strip()} is {what}, always. Choose another key."
         if not _is_key(key.strip()):
             near = difflib.get_close_matches(key.strip(), sorted(_NAMED), n=1, cutoff=0.0)[0]
             return (

@@ -71,6 +71,7 @@ def test_keys_may_change_places_but_not_shadow_each_other() -> None:
     assert not swapped.problems and swapped.keys["run.checkpoint"] == "p"
     assert resolve({"app.quit": "p"}).problems, "p is of a screen, where q would then do nothing"
     assert not resolve({"preflight.start": "S"}).problems, "S is of tables, of which this screen has none"
+    assert "command palette" in resolve({"app.help": "ctrl+p"}).problems[0]
     assert not resolve({"rows.down": "j,down,ctrl+n"}).problems
     names = [bound.id for bound in known_bindings()]
     assert len(names) > 60 and "help.close" in names
