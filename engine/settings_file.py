@@ -373,11 +373,13 @@ def write_template(folder: Path) -> Path:
 
 
 def freeze(settings: Settings, path: Path) -> None:
-    """Write settings as they are in force, for the run's folder; defaults included, comments and secrets not."""
+    """Write settings as they are in force, for the run's folder; defaults included; comments, looks, secrets not."""
     import tomli_w
 
     settings = msgspec.structs.replace(settings, notify=NotifySettings())
-    atomic.write_text(path, tomli_w.dumps(_without_none(msgspec.to_builtins(settings))))
+    tables = _without_none(msgspec.to_builtins(settings))
+    del tables["ui"]
+    atomic.write_text(path, tomli_w.dumps(tables))
 
 
 def _without_none(value: Any) -> Any:

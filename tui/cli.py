@@ -5,8 +5,6 @@ Every command ends with an exit code of `engine.errors.ExitCode` and never with 
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,7 +24,7 @@ from tui.cli_parts import (
     waive_option,
 )
 from tui.format import clean
-from tui.join import join_command
+from tui.window_commands import add_commands, open_window, read_only_option
 
 
 @click.group(cls=Group, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -36,21 +34,18 @@ from tui.join import join_command
     metavar="DIR",
     help="the folder with settings.toml; the current one by default",
 )
+@read_only_option
 @click.version_option(package_name="llm-tui", message="%(prog)s %(version)s")
 @click.pass_context
-def main(ctx: click.Context, workspace: str) -> None:
+def main(ctx: click.Context, workspace: str, read_only: bool) -> None:
     """Train a language model from scratch on your own small GPU, and manage what the training costs.
 
     Without a command: the app; where there is no terminal, the same job as plain lines. Exit codes: 0 done,
     1 the run failed, 2 bad usage or input, 3 a check of the preflight blocks.
     """
-    ctx.obj = {"workspace": workspace}
-    if ctx.invoked_subcommand is not None:
+    ctx.obj = {"workspace": workspace, "read_only": read_only}
+    if open_window(ctx):
         return
-    if sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb":
-        from tui.app import open_app
-
-        ctx.exit(open_app(Path(workspace)))
     click.echo("No terminal here: following the run as plain lines.", err=True)
     _run_headless(ctx)
 
@@ -287,9 +282,6 @@ def ledger_command(ctx: click.Context, as_json: bool, as_csv: bool) -> None:
         print_ledger(workspace.ledger())
 
 
-main.add_command(join_command)
-
-
 @main.command("report")
 @click.pass_context
 def report_command(ctx: click.Context) -> None:
@@ -305,3 +297,4 @@ def report_command(ctx: click.Context) -> None:
 
 for _command in COMMANDS:
     main.add_command(_command)
+add_commands(main)
