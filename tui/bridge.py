@@ -24,6 +24,7 @@ from engine.records import (
     RemedyAction,
     RunSnapshot,
     RunSummary,
+    TimeSpan,
 )
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from engine.runs.client import Workspace
     from engine.runs.logs import LogReader as LogReader
     from engine.settings_edit import SettingsForm
+    from engine.shelf import Comparison, Removal, RemovalKind
     from engine.story import Digest, SampleBook, TextRequest
 
 Parameters = ParamSpec("Parameters")
@@ -65,9 +67,11 @@ class Bridge:
         """Every run that can be read, newest first."""
         return tuple(self._workspace.runs())
 
-    def snapshot(self, run_id: str) -> RunSnapshot:
-        """All that the run screen shows. Raises: EngineError."""
-        return self._workspace.snapshot(run_id)
+    def snapshot(self, run_id: str, span: TimeSpan, num_columns: int) -> RunSnapshot:
+        """All that a run screen of so many columns shows, its curves over a stretch of time. Raises: EngineError."""
+        return self._workspace.snapshot(
+            run_id, num_points=max(300, 2 * num_columns), num_buckets=max(40, num_columns), span=span
+        )
 
     def start(self, waivers: Mapping[str, str], ticks: Sequence[str] = ()) -> str:
         """Start a run; the answer is its id. Raises: EngineError."""
@@ -175,6 +179,32 @@ class Bridge:
         finally:
             complaint.cancel()
             await _end(process)
+
+    # --- the shelf of runs --------------------------------------------------------------------------------------
+
+    def set_tags(self, run_id: str, tags: Sequence[str]) -> tuple[str, ...]:
+        """Give a run these tags in place of those it has. Raises: EngineError."""
+        from engine.runs.keep import set_tags
+
+        return set_tags(self._workspace.folder_of(run_id), tags)
+
+    def removal(self, run_id: str, kind: RemovalKind) -> Removal:
+        """What archiving or deleting a run would free. Raises: EngineError where it cannot be."""
+        from engine.runs.keep import removal
+
+        return removal(self._workspace.folder_of(run_id), kind)
+
+    def remove(self, run_id: str, kind: RemovalKind) -> Removal:
+        """Archive or delete a run. Raises: EngineError where it cannot be."""
+        from engine.runs.keep import remove
+
+        return remove(self._workspace.folder_of(run_id), kind)
+
+    def compare(self, run_ids: Sequence[str], num_columns: int) -> Comparison:
+        """Runs beside each other, for a chart of so many columns. Raises: EngineError."""
+        from engine.runs.overlay import compare
+
+        return compare([self._workspace.folder_of(run_id) for run_id in run_ids], 2 * num_columns)
 
     # --- books and checks ---------------------------------------------------------------------------------------
 

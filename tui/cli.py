@@ -18,6 +18,7 @@ import click
 from engine.errors import BlockedError, EngineError, ExitCode
 from engine.sqlite import BusyError
 from tui.format import clean
+from tui.shelf_commands import add_to
 
 Command = Callable[..., Any]
 
@@ -41,9 +42,7 @@ class _Group(click.Group):
             ctx.exit(int(ExitCode.OK))
         except (OSError, BusyError) as error:
             click.echo(f"llm-tui: {clean(str(error))}", err=True)
-            click.echo(
-                "  → Look that the workspace is there, writable and not held by another program.", err=True
-            )
+            click.echo("  → Is the workspace there, writable and not held by another program?", err=True)
             ctx.exit(int(ExitCode.USAGE))
 
 
@@ -85,9 +84,7 @@ def _tick_option(command: Command) -> Command:
 
 
 def _json_option(command: Command) -> Command:
-    return click.option(
-        "--json", "as_json", is_flag=True, help="one JSON document on stdout and nothing else"
-    )(command)
+    return click.option("--json", "as_json", is_flag=True, help="one JSON document, nothing else")(command)
 
 
 def _run_argument(command: Command) -> Command:
@@ -397,3 +394,6 @@ def generate_command(
             click.echo(clean(piece, keep_newlines=True), nl=False)
     click.echo()
     ctx.exit(process.returncode)
+
+
+add_to(main)

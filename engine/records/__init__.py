@@ -50,11 +50,14 @@ from engine.records.view import (
     Bucket,
     CostView,
     LedgerEntry,
+    Limits,
     LossPoint,
     RunSnapshot,
     RunSummary,
     Series,
+    ShownSpan,
     Status,
+    TimeSpan,
 )
 
 __all__ = [
@@ -78,6 +81,7 @@ __all__ = [
     "HeartbeatRow",
     "LedgerEntry",
     "Level",
+    "Limits",
     "LogMarkRow",
     "LossPoint",
     "MeasuredPeak",
@@ -97,11 +101,13 @@ __all__ = [
     "RunSummary",
     "SensorRow",
     "Series",
+    "ShownSpan",
     "StateRow",
     "Status",
     "StepRow",
     "TariffRow",
     "TextSampleRow",
     "ThermalRow",
+    "TimeSpan",
     "Verb",
 ]

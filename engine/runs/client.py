@@ -34,6 +34,7 @@ from engine.records import (
     RunState,
     RunSummary,
     Status,
+    TimeSpan,
 )
 from engine.runs import folder as folders
 from engine.runs.books import report, report_text, run_storage
@@ -41,6 +42,7 @@ from engine.runs.checklist import Checklist
 from engine.runs.folder import RunFolder
 from engine.runs.launch import launch
 from engine.runs.lock import holder
+from engine.runs.stretch import WHOLE
 from engine.runs.view import read_snapshot, read_status, read_summary
 from engine.settings import Settings
 
@@ -221,9 +223,11 @@ class Workspace(Checklist):
         """One run's state. Raises: EngineError."""
         return read_status(self.folder_of(run_id))
 
-    def snapshot(self, run_id: str, *, num_points: int = 400, num_buckets: int = 120) -> RunSnapshot:
-        """All that the run screen shows. Raises: EngineError."""
-        return read_snapshot(self.folder_of(run_id), num_points, num_buckets)
+    def snapshot(
+        self, run_id: str, *, num_points: int = 400, num_buckets: int = 120, span: TimeSpan = WHOLE
+    ) -> RunSnapshot:
+        """All that the run screen shows, its curves over a stretch of time. Raises: EngineError."""
+        return read_snapshot(self.folder_of(run_id), num_points, num_buckets, span)
 
     def events(self, run_id: str, after: int = 0) -> list[tuple[int, EventRow]]:
         """Events with their row number, those after `after`, oldest first. Raises: EngineError."""
