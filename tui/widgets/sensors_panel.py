@@ -25,6 +25,10 @@ from tui.widgets.lines import (
 from tui.widgets.panel import Panel
 from tui.widgets.trend import limited, trend
 
+_ROOMY_HEIGHT = 8
+"""Rows from which limits are drawn in."""
+_HIGHEST_TREND = 8
+_SHORT_SOURCES = {"partly measured": "partly"}
 _MEASURED = {"nvml": "measured", "counter": "from its counter"}
 """How a source of GPU power is told."""
 
@@ -142,18 +146,23 @@ class SensorsPanel(Panel):
 
     def draw(self, width: int, height: int) -> list[Line]:
         """As many gauges as there is room for, the rest of the height shared out to their trends."""
-        shown, rows_left, num_trends = [], height, 0
+        shown: list[tuple[Gauge, int]] = []
+        rows_left = height
         for gauge in self._gauges:
-            needed = 2 if _is_known(gauge.series) and rows_left > 1 else 1
-            if needed <= rows_left:
-                shown.append(gauge)
-                num_trends += needed - 1
-                rows_left -= needed
+            # A limit is drawn into a trend of two rows and more.
+            least = (2 if gauge.limit is not None and height >= _ROOMY_HEIGHT else 1) * _is_known(
+                gauge.series
+            )
+            trend_height = min(least, rows_left - 1)
+            if rows_left > 0:
+                shown.append((gauge, trend_height))
+                rows_left -= 1 + trend_height
         rows: list[Line] = []
-        for gauge in shown:
+        more = rows_left // max(1, sum(least > 0 for _, least in shown))
+        for gauge, least in shown:
             rows.append(_reading(gauge, width))
-            if gauge.series is not None and gauge.series.buckets and len(rows) < height:
-                trend_height = min(8, 1 + rows_left // num_trends)
+            if gauge.series is not None and least:
+                trend_height = min(_HIGHEST_TREND, least + more)
                 limit = gauge.limit if trend_height > 1 else None
                 drawn = trend(gauge.series, width, trend_height, gauge.least_span, limit)
                 rows += limited(drawn, gauge.style, DOUBTFUL)
@@ -169,16 +178,19 @@ def _reading(gauge: Gauge, width: int) -> Line:
             width,
         )
     source = fmt.clean(gauge.source)
-    right: Line = [(source, FAINT if source in ("measured", "battery") else ESTIMATE)]
-    return next(
-        (
-            ruled(left, source_line, width)
-            for left in _told(gauge, series)
-            for source_line in ((right, []) if source == "measured" else (right,))
-            if length(left) + length(source_line) + 1 <= width
-        ),
-        ruled(_told(gauge, series)[-1], right, width),
+    style = FAINT if source in ("measured", "battery") else ESTIMATE
+    # That a figure is measured may be left out; that it is not, never.
+    rights: list[Line] = [[(source, style)], [(_SHORT_SOURCES.get(source, source), style)]]
+    if source == "measured":
+        rights[1] = []
+    told = _told(gauge, series)
+    fitting = (
+        ruled(left, right, width)
+        for left in told
+        for right in rights
+        if length(left) + length(right) + 1 <= width
     )
+    return next(fitting, ruled(told[-1], rights[-1], width))
 
 
 def _told(gauge: Gauge, series: Series) -> list[Line]:
@@ -199,5 +211,5 @@ def _told(gauge: Gauge, series: Series) -> list[Line]:
     gap = "" if gauge.is_over else "  "
     mean: Line = [(f"{gap}mean ", MUTED), (value(series.mean), TEXT)]
     high: Line = [("  max ", MUTED), (value(series.high) + unit, BAD if is_above else TEXT)]
-    short: Line = [(f"{gap}ø ", MUTED), (value(series.mean), TEXT), (" max ", MUTED), high[1]]
+    short: Line = [(f"{gap}avg ", MUTED), (value(series.mean), TEXT), (" max ", MUTED), high[1]]
     return [[*now, *mean, *high], [*now, *short], now]
