@@ -18,6 +18,7 @@ import click
 from engine.errors import BlockedError, EngineError, ExitCode
 from engine.sqlite import BusyError
 from tui.format import clean
+from tui.join import join_command
 from tui.shelf_commands import add_to
 
 Command = Callable[..., Any]
@@ -42,7 +43,7 @@ class _Group(click.Group):
             ctx.exit(int(ExitCode.OK))
         except (OSError, BusyError) as error:
             click.echo(f"llm-tui: {clean(str(error))}", err=True)
-            click.echo("  → Is the workspace there, writable and not held by another program?", err=True)
+            click.echo("  → Look that the workspace is there, writable and held by nobody else.", err=True)
             ctx.exit(int(ExitCode.USAGE))
 
 
@@ -52,7 +53,7 @@ def _workspace(ctx: click.Context) -> Any:
     folder = Path(ctx.obj["workspace"])
     if not folder.is_dir():
         raise EngineError(
-            f"{folder} is not a folder.", "Name one with --workspace, or make it: llm-tui init DIR"
+            f"{folder} is not a folder.", "Name one with --workspace; llm-tui init DIR makes one."
         )
     return open_workspace(folder)
 
@@ -315,7 +316,7 @@ def pause_command(ctx: click.Context, run: str | None) -> None:
 @_set_option
 @click.pass_context
 def resume_command(ctx: click.Context, run: str | None, overrides: Sequence[str]) -> None:
-    """Go on with a run that is paused, stopped, failed or lost; --set changes its limits alone."""
+    """Go on with a run that is paused, stopped, failed or lost; --set changes limits and scale alone."""
     workspace = _workspace(ctx)
     click.echo(clean(workspace.resume(workspace.find(run), overrides=overrides, via="command line")))
 
@@ -347,12 +348,16 @@ def ledger_command(ctx: click.Context, as_json: bool, as_csv: bool) -> None:
     workspace = _workspace(ctx)
     if as_json and as_csv:
         raise click.UsageError("--json and --csv are two documents: ask for one of them.")
-    if as_json:
-        _print_json(workspace.ledger())
-    elif as_csv:
+    if as_csv:
         click.echo(workspace.ledger_csv(), nl=False)
+    elif as_json:
+        _print_json(workspace.ledger())
     else:
         print_ledger(workspace.ledger())
+
+
+main.add_command(join_command)
+add_to(main)
 
 
 @main.command("report")
@@ -394,6 +399,3 @@ def generate_command(
             click.echo(clean(piece, keep_newlines=True), nl=False)
     click.echo()
     ctx.exit(process.returncode)
-
-
-add_to(main)

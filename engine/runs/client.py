@@ -5,7 +5,6 @@ No call here holds a lock that a run needs, and none imports torch, pynvml or nu
 
 from __future__ import annotations
 
-import contextlib
 import getpass
 import json
 import os
@@ -164,7 +163,8 @@ class Workspace(Checklist):
             while True:
                 # Asked before what it tells is read: who goes away has told first.
                 is_gone = was_there and not folder.is_supervised
-                was_there = was_there or folder.is_supervised
+                # One that came and went between two looks has left its first state behind.
+                was_there = was_there or folder.is_supervised or store.num_states() > num_states
                 checks = store.meta("checks", tuple[Check, ...])
                 state = store.state()
                 has_ended = (
@@ -275,9 +275,9 @@ class Workspace(Checklist):
     def resume(self, run_id: str, *, overrides: Sequence[str] = (), via: str = "the app") -> str:
         """Go on with a run: a paused one at once, one that was stopped or lost under a new supervisor.
 
-        `overrides` are `limits.key=value`, for a run that one of its limits stopped; the rest of its settings is
-        frozen. The answer is what was done, in a sentence. Raises: EngineError where there is nothing to resume, or
-        a limit is reached already.
+        `overrides` are `limits.key=value`, for a run that one of its limits stopped, and `scale.key=value`, for one
+        that goes on with more processes or fewer; the rest of its settings is frozen. The answer is what was done, in a
+        sentence. Raises: EngineError where there is nothing to resume, or a limit is reached already.
         """
         folder = self.folder_of(run_id)
         status = read_status(folder)
@@ -294,22 +294,19 @@ class Workspace(Checklist):
 
     @staticmethod
     def _loosen(folder: RunFolder, status: Status, overrides: Sequence[str]) -> None:
-        """Freeze other limits with a run that is over. Raises: EngineError where it would stop at once again."""
+        """Freeze other limits and scale with a run that is over. Raises: EngineError where it would stop again."""
         from engine.ledger.limits import LimitGuard, Standing
         from engine.telemetry.host import disk_free_bytes
 
         for override in overrides:
-            if not override.strip().startswith("limits."):
+            if not override.strip().startswith(("limits.", "scale.")):
                 raise EngineError(
-                    f"--set {override}: only limits can change with a resume.",
+                    f"--set {override}: only limits and scale can change with a resume.",
                     "Start a new run for other settings.",
                 )
         settings = settings_file.load(folder.settings_path, overrides)
         hours = (status.elapsed_s or 0.0) / 3600
-        with contextlib.closing(folder.open()) as store:
-            is_disk_waived = "disk" in store.meta("waivers", dict[str, str])
-        free_bytes = None if is_disk_waived else disk_free_bytes(folder.path)
-        standing = Standing(hours=hours, cost=status.cost, free_bytes=free_bytes)
+        standing = Standing(hours=hours, cost=status.cost, free_bytes=disk_free_bytes(folder.path))
         reached = LimitGuard(settings.limits, settings.energy.currency).reached(standing)
         if reached:
             raise RunFailedError(

@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import msgspec
 
@@ -37,7 +37,6 @@ from engine.runs.inhibit import stay_awake
 from engine.runs.lock import REHEARSING, Lock, device_lock_path, holder
 from engine.runs.ramp import BatchRamp
 from engine.runs.watch import Watch, event
-from engine.settings import Settings
 from engine.sqlite import BusyError
 
 MAX_SILENCE_S = 120.0
@@ -69,7 +68,7 @@ class Supervisor:
         self._waivers = self._store.meta("waivers", dict[str, str])
         self._ticks = self._store.find_meta("ticks", tuple[str, ...]) or ()
         self._device_lock = Lock(device_lock_path(self._plan.device.identity))
-        self._watch = Watch(self._store, _guarded(self._settings, self._waivers), folder.path, os.getpid())
+        self._watch = Watch(self._store, self._settings, folder.path, os.getpid())
         self._child: Child | None = None
         self._is_training = False
         self._stop: Outcome | None = None
@@ -358,15 +357,6 @@ class Supervisor:
             EventRow, "WHERE source = ? AND level = 'error' ORDER BY rowid DESC LIMIT 1", (source,)
         )
         return found[0].text if found else None
-
-
-def _guarded(settings: Settings, waivers: Mapping[str, str]) -> Settings:
-    """The settings that the guard keeps to: who waived the disk's check is not stopped by the same limit."""
-    if "disk" not in waivers:
-        return settings
-    return msgspec.structs.replace(
-        settings, limits=msgspec.structs.replace(settings.limits, min_free_disk_gib=0.0)
-    )
 
 
 def blocked_reason(blocking: list[Check]) -> str:

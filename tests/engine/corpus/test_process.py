@@ -44,7 +44,7 @@ def write_corpus(workspace: Path, num_bytes: int) -> None:
     (workspace / "text" / "a.txt").write_bytes(prose(num_bytes // 8).encode() * 8)
 
 
-def test_killed_half_way_it_starts_clean(workspace: Path) -> None:
+def test_killed_half_way_it_is_gone_on_with(workspace: Path) -> None:
     write_corpus(workspace, 12_000_000)
     folder = cache.cache_folder(workspace)
     process = start_build(workspace)

@@ -17,7 +17,7 @@ import pytest
 
 from engine import EngineError, Workspace
 from engine.preflight import kept
-from engine.preflight.context import Context
+from engine.preflight.context import Context, Verdict
 from engine.preflight.inputs import check_settings
 from engine.preflight.machine import check_disk
 from engine.preflight.rehearsal import check_rehearsal, rehearsal_key
@@ -142,6 +142,34 @@ def test_a_disk_of_20_mb(small_disk: Path, make_workspace: Make) -> None:
     assert checks["disk"].blocking and "cannot be waived" in checks["disk"].remedy
 
 
+def test_the_disk_that_the_checkpoints_go_to_is_the_one_that_counts(
+    small_disk: Path, make_workspace: Make
+) -> None:
+    workspace = make_workspace()
+    runs = workspace.folder / "runs"
+    runs.symlink_to(small_disk)
+
+    def verdict(*overrides: str) -> Verdict:
+        return check_disk(Context(workspace.folder, overrides=overrides))
+
+    here, cache = verdict().figures
+    assert str(small_disk) in here.label and here.now == pytest.approx(20 * 2**20, rel=0.05)
+    assert str(small_disk) not in cache.label and (cache.now or 0) > (here.now or 0)
+    assert verdict().status == "warn" and "It lies in memory" in verdict().evidence
+    assert verdict("training.keep_checkpoints=99").status == "fail"
+    # What the run would be stopped for as it starts is a setting, and no waiver overrules it.
+    limited = verdict("limits.min_free_disk_gib=0.1")
+    assert (limited.status, limited.is_waivable) == ("fail", False)
+    assert "limits.min_free_disk_gib" in limited.remedy
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    assert (verdict().status, verdict().is_waivable) == ("fail", False)
+    assert f"{runs} cannot be written" in verdict().evidence
+    runs.unlink()
+    runs.symlink_to("/nowhere/usb-disk")
+    assert (verdict().status, verdict().is_waivable) == ("fail", False)
+    assert "is a link to /nowhere/usb-disk, which is not there" in verdict().evidence
+
+
 def test_two_starts_in_the_same_second_are_one_run(make_workspace: Make) -> None:
     workspace = make_workspace(tokens=40_960_000)
     command = [*COMMAND, "--workspace", str(workspace.folder), "run", "--detach"]
@@ -161,27 +189,23 @@ def test_a_waiver_and_a_tick_are_kept_with_the_run_and_a_start_without_them_is_r
     make_workspace: Make,
 ) -> None:
     workspace = make_workspace()
+    steps = '[preflight]\nmanual = ["laptop on a hard surface", "fan free"]'
     text = workspace.settings_path.read_text()
-    for old, new in (
-        ("[preflight]", '[preflight]\nmanual = ["laptop on a hard surface"]'),
-        ("min_free_disk_gib = 0.0", "min_free_disk_gib = 900000"),
-    ):
-        text = text.replace(old, new)
-    workspace.settings_path.write_text(text)
+    workspace.settings_path.write_text(text.replace("[preflight]", steps))
     command = [*COMMAND, "--workspace", str(workspace.folder)]
-    agreed = ("--waive", "disk=it is a [bold]test[/]", "--tick", "manual-1")
+    agreed = ("--waive", "manual-2=it is a [bold]test[/]", "--tick", "manual-1")
     done = subprocess.run(
         [*command, "run", *agreed], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
     (only,) = folders.all_runs(workspace.folder)
     with contextlib.closing(only.open()) as store:
-        assert store.meta("waivers", dict[str, str]) == {"disk": "it is a [bold]test[/]"}
+        assert store.meta("waivers", dict[str, str]) == {"manual-2": "it is a [bold]test[/]"}
         assert store.meta("ticks", tuple[str, ...]) == ("manual-1",)
         kinds = {event.kind for event in store.rows(EventRow)}
         assert kinds & {"sleep-inhibited", "sleep-not-inhibited"}
     (entry,) = workspace.ledger()
-    assert json.loads(entry.waivers) == {"disk": "it is a [bold]test[/]"}
+    assert json.loads(entry.waivers) == {"manual-2": "it is a [bold]test[/]"}
     report = (workspace.folder / "TRAINING.md").read_text()
     assert "it is a" in report and "Ticked by hand: laptop on a hard surface" in report
     assert "ticked by hand: laptop on a hard surface" in report
@@ -190,7 +214,7 @@ def test_a_waiver_and_a_tick_are_kept_with_the_run_and_a_start_without_them_is_r
         refused = subprocess.run([*command, verb], capture_output=True, text=True, timeout=60, check=False)
         assert refused.returncode == 3
         said = refused.stderr if verb == "run" else refused.stdout
-        for words in ("laptop on a hard surface", "--tick manual-1", "training.keep_checkpoints"):
+        for words in ("laptop on a hard surface", "--tick manual-1", "fan free", "--tick manual-2"):
             assert words in said
     assert len(folders.all_runs(workspace.folder)) == 1
 
