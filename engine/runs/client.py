@@ -13,6 +13,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,7 @@ from engine.records import (
 from engine.runs import folder as folders
 from engine.runs.books import report, report_text, run_storage
 from engine.runs.checklist import Checklist
+from engine.runs.curves import CurveMemory
 from engine.runs.folder import RunFolder
 from engine.runs.launch import launch
 from engine.runs.lock import holder
@@ -107,6 +109,10 @@ class Workspace(Checklist):
                 f"Which device there is cannot be told: {detail.decode('utf-8', 'replace').strip() or error}",
                 "If the driver hangs, restart it; CUDA_VISIBLE_DEVICES= (empty) trains on the CPU.",
             ) from error
+
+    @cached_property
+    def _curves(self) -> CurveMemory:
+        return CurveMemory()
 
     # --- runs -------------------------------------------------------------------------------------------------
 
@@ -227,7 +233,7 @@ class Workspace(Checklist):
         self, run_id: str, *, num_points: int = 400, num_buckets: int = 120, span: TimeSpan = WHOLE
     ) -> RunSnapshot:
         """All that the run screen shows, its curves over a stretch of time. Raises: EngineError."""
-        return read_snapshot(self.folder_of(run_id), num_points, num_buckets, span)
+        return read_snapshot(self.folder_of(run_id), num_points, num_buckets, span, self._curves)
 
     def events(self, run_id: str, after: int = 0) -> list[tuple[int, EventRow]]:
         """Events with their row number, those after `after`, oldest first. Raises: EngineError."""

@@ -136,6 +136,13 @@ class History:
         )
         return [seconds for (seconds,) in found]
 
+    def between_steps_s(self) -> float:
+        """What all validations and checkpoints have taken."""
+        ((seconds,),) = self._database.query(
+            "SELECT (SELECT total(seconds) FROM evaluation) + (SELECT total(write_s) FROM checkpoint)"
+        )
+        return float(seconds)
+
     # --- sensors ----------------------------------------------------------------------------------------------
 
     def newest_reading_s(self) -> float | None:

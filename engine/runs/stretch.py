@@ -7,8 +7,6 @@ from typing import NamedTuple
 
 from engine.records import (
     AttemptRow,
-    CheckpointRow,
-    EvaluationRow,
     Origin,
     RunPlan,
     ShownSpan,
@@ -81,12 +79,7 @@ class Stretch(NamedTuple):
         if not found or not status.tokens:
             return None, None
         left = status.tokens_total - status.tokens
-        between_s = (
-            cooling_s
-            + sum(row.seconds for row in store.rows(EvaluationRow))
-            + sum(row.write_s for row in store.rows(CheckpointRow))
-        )
-        share = between_s / (status.tokens * sum(found) / len(found))
+        share = (cooling_s + store.between_steps_s()) / (status.tokens * sum(found) / len(found))
         low, high = min(found) * left, max(found) * left * (1 + share)
         return min(low, status.eta_s), max(high, status.eta_s)
 

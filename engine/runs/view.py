@@ -27,7 +27,6 @@ from engine.records import (
     RunState,
     RunSummary,
     SensorRow,
-    Series,
     ShownSpan,
     StateRow,
     Status,
@@ -36,8 +35,8 @@ from engine.records import (
     ThermalRow,
     TimeSpan,
 )
+from engine.runs.curves import CurveMemory
 from engine.runs.folder import RunFolder
-from engine.runs.history import CHARTED_SENSORS
 from engine.runs.store import RunStore
 from engine.runs.stretch import WHOLE, Stretch, shown_span
 from engine.settings import Settings
@@ -152,7 +151,7 @@ class _Reading:
         at = f"step {newest.step}" if newest else "the beginning"
         return f"Its supervisor is gone without a word; `llm-tui resume {self.folder.id}` goes on from {at}."
 
-    def snapshot(self, num_points: int, num_buckets: int, span: TimeSpan) -> RunSnapshot:
+    def snapshot(self, num_points: int, num_buckets: int, span: TimeSpan, memory: CurveMemory) -> RunSnapshot:
         store, status = self.store, self.status()
         silent_s = None if self.supervisor is None else self.supervisor.age_s
         is_silent = silent_s is not None and silent_s > STALE_S and not self.written_state.is_over
@@ -178,7 +177,7 @@ class _Reading:
             learning_rate=self.step.learning_rate if self.step else None,
             grad_norm=self.step.grad_norm if self.step else None,
             memory_bytes=self.step.memory_bytes if self.step else None,
-            sensors=self._sensors(num_buckets, shown),
+            sensors=memory.sensors(self.folder.id, store, num_buckets, shown, sensor),
             sensor=sensor,
             cost=cost_view(self.energy, self.settings.energy, self.plan, status, self.tariff_rows),
             text_sample=self._newest(TextSampleRow, "text_sample"),
@@ -225,10 +224,6 @@ class _Reading:
         if self.trainer and self.state in (RunState.RUNNING, RunState.PAUSED) and newest:
             return self.trainer.phase if self.trainer.age_s - newest.age_s < STALE_S else newest.phase
         return newest.phase if newest else "starting"
-
-    def _sensors(self, num_buckets: int, shown: ShownSpan | None) -> dict[str, Series]:
-        from_s, until_s = (shown.from_s, shown.until_s) if shown else (0.0, None)
-        return {name: self.store.series(name, num_buckets, from_s, until_s) for name in CHARTED_SENSORS}
 
 
 class _CorpusSize(msgspec.Struct):
@@ -292,12 +287,19 @@ def read_status(folder: RunFolder) -> Status:
 
 
 def read_snapshot(
-    folder: RunFolder, num_points: int, num_buckets: int, span: TimeSpan = WHOLE
+    folder: RunFolder,
+    num_points: int,
+    num_buckets: int,
+    span: TimeSpan = WHOLE,
+    memory: CurveMemory | None = None,
 ) -> RunSnapshot:
-    """Everything of the run screen, its curves over a stretch of time. Raises: StoreError, SettingsError."""
+    """Everything of the run screen, its curves over a stretch of time. Raises: StoreError, SettingsError.
+
+    Who asks again and again keeps a `memory`.
+    """
     store = folder.open()
     try:
-        return _Reading(folder, store).snapshot(num_points, num_buckets, span)
+        return _Reading(folder, store).snapshot(num_points, num_buckets, span, memory or CurveMemory())
     finally:
         store.close()
 

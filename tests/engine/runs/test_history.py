@@ -8,10 +8,12 @@ import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from engine.ledger.energy import EnergyMeter
 from engine.records import MinuteRow, SensorRow, Series, StepRow, TimeSpan
+from engine.runs.curves import CurveMemory
 from engine.runs.store import RunStore
 from engine.runs.stretch import shown_span
 from engine.telemetry.reading import GpuPower, Reading
@@ -207,3 +209,23 @@ def test_the_range_of_the_time_left_goes_by_slow_and_fast_places(tmp_path: Path)
     steps_at_one_a_second(store, 64, 640)
     found = store.seconds_a_token(1, 640, 8, 8)
     assert len(found) == 8 and found == pytest.approx([1 / 1024] * 8)
+
+
+def test_curves_are_kept_while_their_newest_column_fills_and_the_newest_reading_is_not(
+    tmp_path: Path,
+) -> None:
+    store, memory = RunStore(tmp_path / "run.db"), CurveMemory()
+    store.put(*readings(6000))
+
+    def look() -> dict[str, Series]:
+        newest = store.newest(SensorRow, "elapsed_s")
+        return memory.sensors("run", store, 40, shown_span(store, TimeSpan(), 40), newest)
+
+    before = look()
+    store.put(msgspec.structs.replace(reading(6001), gpu_celsius=99.0))
+    after = look()
+    assert after["gpu_celsius"].buckets is before["gpu_celsius"].buckets
+    assert (after["gpu_celsius"].now, after["gpu_celsius"].high) == (99.0, 99.0)
+    store.put(*map(reading, range(6002, 6200)))
+    assert look()["gpu_celsius"].buckets[-1].index >= before["gpu_celsius"].buckets[-1].index
+    assert max(bucket.high for bucket in look()["gpu_celsius"].buckets) == 99.0, "another column: read again"
