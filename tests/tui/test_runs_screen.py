@@ -12,8 +12,8 @@ from tests.tui.recorded import RUN_ID, RecordedBridge, in_state, summary
 from tests.tui.test_screens import SIZES, opened, text, until
 from tui.dialogs.remove_run import RemoveRunDialog
 from tui.screens.compare import CompareScreen
-from tui.screens.runs import matches
 from tui.widgets.overlay_panels import OverlayChart
+from tui.widgets.run_table import matches
 
 FINISHED, FAILED = "1120-done", "1121-broken"
 

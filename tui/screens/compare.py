@@ -64,7 +64,9 @@ in which they differ.
     def on_mount(self) -> None:
         """One row for each run."""
         super().on_mount()
-        self.readings.styles.height = len(self._run_ids) + 2
+        height = len(self._run_ids) + 2
+        self.readings.styles.height = height
+        self.query_one("#comparison").styles.grid_rows = f"{height} 1fr"
 
     def on_screen_resume(self) -> None:
         """Read while it is looked at."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import getters, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
 from textual.content import Content
 from textual.widgets import DataTable, Input, Static
 
@@ -16,15 +17,17 @@ from engine.records import RunSummary
 from tui import format as fmt
 from tui.bridge import in_thread
 from tui.dialogs.confirm import StopRunDialog
-from tui.late_messages import RemovalWeighed, RunRemoved, RunTagged
+from tui.late_messages import ComparisonArrived, RemovalWeighed, RunRemoved, RunTagged
 from tui.messages import CallFailed, RunOpenRequested, VerbRequested
 from tui.screens.room import RoomScreen
-from tui.verbs import possible_verbs, state_sign
+from tui.verbs import possible_verbs
 from tui.widgets.facts_panel import Fact, FactsPanel
 from tui.widgets.line_input import LineInput
 from tui.widgets.lines import MUTED, STRONG, TEXT
+from tui.widgets.overlay_panels import OverlayChart
 from tui.widgets.panel import Panel
-from tui.widgets.record_table import Column, RecordTable
+from tui.widgets.record_table import RecordTable
+from tui.widgets.run_table import RunTable, columns, matches, state_text, tags_text
 
 if TYPE_CHECKING:
     from engine.shelf import RemovalKind
@@ -33,85 +36,13 @@ MOST_MARKED = 6
 """More curves than this nobody can tell apart."""
 
 
-def _state(run: RunSummary) -> str:
-    sign, word, _ = state_sign(run.status, run.is_stale)
-    return f"{sign} {word}"
-
-
-def _progress(run: RunSummary) -> str:
-    total = run.status.tokens_total
-    return fmt.percent((run.status.tokens or 0) / total if total else None)
-
-
-def _tags(run: RunSummary) -> str:
-    words = [f"#{fmt.clean(tag)}" for tag in run.tags]
-    return " ".join([*words, "archived"] if run.archived_at is not None else words)
-
-
-def columns(is_marked: Callable[[str], bool]) -> tuple[Column[RunSummary], ...]:
-    """The columns of the table, the first one telling which runs are marked."""
-    return (Column("", lambda run: "◆" if is_marked(run.id) else " "), *COLUMNS)
-
-
-def matches(run: RunSummary, wanted: str) -> bool:
-    """Whether a run has every word in its name, state, preset or tags, and none that begins with a minus."""
-    text = f"{run.id} {_state(run)} {run.preset} {_tags(run)}".casefold()
-    for word in wanted.casefold().split():
-        if word.startswith("-") and len(word) > 1:
-            if word[1:] in text:
-                return False
-        elif word not in text:
-            return False
-    return True
-
-
-COLUMNS: tuple[Column[RunSummary], ...] = (
-    Column("Run", lambda run: fmt.clean(run.id)),
-    Column("State", _state),
-    Column("Began", lambda run: fmt.date(run.created_at), is_for_wide=True, sort=lambda run: run.created_at),
-    Column("Model", lambda run: f"{fmt.clean(run.preset)} {fmt.count(run.parameters)}", is_for_wide=True),
-    Column("Done", _progress, is_number=True, sort=lambda run: run.status.tokens),
-    Column(
-        "Loss", lambda run: fmt.number(run.status.loss, 3), is_number=True, sort=lambda run: run.status.loss
-    ),
-    Column(
-        "Val.",
-        lambda run: fmt.number(run.status.val_loss, 3),
-        is_number=True,
-        sort=lambda run: run.status.val_loss,
-    ),
-    Column(
-        "Took",
-        lambda run: fmt.duration(run.status.elapsed_s),
-        is_number=True,
-        is_for_wide=True,
-        sort=lambda run: run.status.elapsed_s,
-    ),
-    Column(
-        "Cost",
-        lambda run: fmt.money(run.status.cost, run.status.currency),
-        is_number=True,
-        sort=lambda run: run.status.cost,
-    ),
-    Column("Tags", _tags, is_for_wide=True),
-)
-
-
-class RunTable(RecordTable[RunSummary]):
-    """The runs; enter opens the selected one."""
-
-    HELP = "The runs, newest first. Enter shows the selected one on the run screen."
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "select_cursor", "Open", tooltip="Show it on the run screen", id="runs.open"),
-    ]
-
-
 class RunsScreen(RoomScreen):
     """Shows the app's `runs`; the selected one can be opened, stopped and gone on with."""
 
     MODE = "runs"
     CSS_PATH = "runs.tcss"
     AUTO_FOCUS = "RecordTable"
+    VERTICAL_BREAKPOINTS = [*RoomScreen.VERTICAL_BREAKPOINTS, (44, "-high")]
     HELP_TEXT = """
 Every run of this workspace, newest first.
 
@@ -148,14 +79,18 @@ Every run of this workspace, newest first.
         self._wanted = ""
         """What the runs are filtered by; empty: all are shown."""
         self._tagged_id = ""
+        self._previewed: tuple[object, ...] = ()
+        """The runs of the preview and the steps they had made."""
 
     def compose_room(self) -> ComposeResult:
         """The table, and more on the selected run."""
         yield RunTable(columns(lambda run_id: run_id in self._marked), id="table")
         yield Static(Content("No run yet. Press 1 for the checks, and s there to start one."), id="nothing")
-        yield FactsPanel(
-            "Selected run", id="about", column_width=36, help_text="More on the run under the cursor."
-        )
+        with Horizontal(id="below"):
+            yield FactsPanel(
+                "Selected run", id="about", column_width=36, help_text="More on the run under the cursor."
+            )
+            yield OverlayChart(id="preview")
         yield LineInput("words of name, state, model and tags; -word leaves out", id="filter")
         yield LineInput("tags, a blank between them; empty takes all away", id="tags")
 
@@ -182,6 +117,28 @@ Every run of this workspace, newest first.
         run = self.table.selected
         self.about.show(_facts(run) if run else [("No run", "has all of these words.", MUTED)])
         self.offer(run and (run.id, possible_verbs(run.status)), len(self._marked), self._wanted)
+        self._preview()
+
+    def _preview(self) -> None:
+        """Draw the marked runs, else the selected one, where the screen has room for it."""
+        chart, selected = self.query_one("#preview", OverlayChart), self._selected
+        wanted = tuple(self._marked) if len(self._marked) > 1 else (selected.id,) if selected else ()
+        steps = {run.id: run.status.step for run in self.room_app.runs}
+        key = tuple((run_id, steps.get(run_id)) for run_id in wanted)
+        if chart.display and chart.size.width and wanted and key != self._previewed:
+            self._previewed = key
+            self._read_preview(wanted, chart.size.width)
+
+    @work(exclusive=True, group="preview", exit_on_error=False)
+    async def _read_preview(self, run_ids: tuple[str, ...], num_columns: int) -> None:
+        # A run that cannot be read is told of where it is opened.
+        with contextlib.suppress(EngineError, OSError):
+            found = await in_thread(self.room_app.bridge.compare, run_ids, num_columns)
+            self.post_message(ComparisonArrived(found))
+
+    @on(ComparisonArrived)
+    def _show_preview(self, message: ComparisonArrived) -> None:
+        self.query_one("#preview", OverlayChart).show(message.found.runs, False)
 
     @property
     def _selected(self) -> RunSummary | None:
@@ -357,7 +314,7 @@ Every run of this workspace, newest first.
 def _facts(run: RunSummary) -> list[Fact]:
     status = run.status
     return [
-        ("state", _state(run), STRONG),
+        ("state", state_text(run), STRONG),
         ("began", fmt.date(run.created_at), TEXT),
         ("model", f"{fmt.clean(run.preset)}, {fmt.count(run.parameters)} parameters", TEXT),
         ("tokens", f"{fmt.count(status.tokens)} of {fmt.count(status.tokens_total)}", TEXT),
@@ -368,6 +325,6 @@ def _facts(run: RunSummary) -> list[Fact]:
         ("energy", f"{fmt.energy(status.machine_energy_j)} {fmt.clean(status.energy_source or '')}", TEXT),
         ("cost", fmt.money(status.cost, status.currency), TEXT),
         ("restarts", str(status.restarts), TEXT),
-        ("tags", _tags(run) or fmt.UNKNOWN, TEXT),
+        ("tags", tags_text(run) or fmt.UNKNOWN, TEXT),
         ("reason", fmt.clean(status.reason or fmt.UNKNOWN), TEXT),
     ]

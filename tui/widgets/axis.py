@@ -71,7 +71,8 @@ def x_axis(ends: tuple[int, int], width: int, gutter: int, style: str, *, is_sho
     """The rule with its numbers below it, or in it where it is short."""
     num_ticks = 2 if is_short or width < 48 else 4
     rule, labels = ["─"] * width, [" "] * width
-    for index in range(num_ticks + 1):
+    # The two ends first: where it is narrow, the middle gives way.
+    for index in (num_ticks, 0, *range(1, num_ticks)):
         place = round(index * (width - 1) / num_ticks)
         value = ends[0] + (ends[1] - ends[0]) * index / num_ticks
         text = _label(value, ends) + (" tokens" if index == num_ticks else "")
@@ -79,7 +80,8 @@ def x_axis(ends: tuple[int, int], width: int, gutter: int, style: str, *, is_sho
         into = rule if is_short else labels
         if not is_short:
             rule[place] = "┬"
-        if start < 0 or (start > 0 and into[start - 1] not in (" ", "─")):
+        around = into[max(0, start - 1) : start + len(text) + 1]
+        if start < 0 or any(sign not in (" ", "─", "┬") for sign in around):
             continue
         into[start : start + len(text)] = text
     pad = " " * (gutter - 1)

@@ -26,6 +26,7 @@ AXIS, CURSOR, ROUGH = "curve-chart--axis", "curve-chart--cursor", "curve-chart--
 
 _SMALLEST_FIELD = (8, 2)
 """Cells below which axes would leave no curve."""
+_USUAL_GUTTER = 5
 _ROOMY_HEIGHT = 10
 """Rows from which the legend and the x axis have rows of their own."""
 _SMOOTHING = 0.85
@@ -209,7 +210,7 @@ class CurveChart(Panel):
         points = [p for curve in self._curves for p in curve.points if math.isfinite(p.loss)]
         if not points:
             return [[]] * (height // 2) + [[(self._waiting_for.center(width), MUTED)]]
-        low, high, step = y_range(points, self._ends[1], is_log=self.is_log)
+        low, high, step = y_range(self._drawn_points(width) or points, self._ends[1], is_log=self.is_log)
         digits = max(0, -math.floor(math.log10(step)))
         gutter = max(len(f"{high:.{digits}f}"), len(f"{low:.{digits}f}")) + 1
         is_roomy = height >= _ROOMY_HEIGHT
@@ -235,6 +236,16 @@ class CurveChart(Panel):
         legend = self._legend(width - gutter - 2)
         rows[0] = [*cut(rows[0], width - length(legend) - 1), (" ", AXIS), *legend]
         return [*rows, *x_axis(self._ends, field_width, gutter, AXIS, is_short=True)]
+
+    def _drawn_points(self, width: int) -> list[LossPoint]:
+        """What the y axis has to have room for: signs and means of columns, not each noisy point."""
+        found: list[LossPoint] = []
+        for curve in self._curves:
+            if curve.sign:
+                found += [point for point in curve.points if math.isfinite(point.loss)]
+            else:
+                found += column_means(curve.points, self._ends, max(1, width - _USUAL_GUTTER))
+        return found
 
     def _legend(self, width: int) -> Line:
         """What the lines are; with a cursor, what it reads."""
