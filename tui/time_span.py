@@ -40,4 +40,4 @@ def span_text(span: TimeSpan, shown: ShownSpan | None) -> str:
         return f"last {fmt.round_duration(span.width_s)}"
     if shown.from_at is None or shown.until_at is None:
         return fmt.round_duration(span.width_s)
-    return fmt.clock_range(shown.from_at, shown.until_at, shown.until_at)
+    return fmt.clock_range(shown.from_at, shown.until_at, 0.0)

@@ -50,6 +50,9 @@ Closing the app leaves the run alone; stopping it is a key of its own.
 
   + -  less or more time in the curves: from 5 minutes to the whole run
   , .  earlier and later     0  the whole run
+
+The end is told at the present speed; in brackets, as fast and as slow as it
+went so far, the latter with validations, checkpoints and cooling.
 """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("p", "ask('pause')", "Pause", tooltip="Pause after this step", id="run.pause"),

@@ -47,6 +47,10 @@ class BrailleField:
                 self._marks[x, y] = sign
                 self._styles[y][x] = style
 
+    def num_marked(self, y: int, start: int) -> int:
+        """How many cells of a row are not blank, from column `start` on."""
+        return sum(bool(self._bits[y][x]) or (x, y) in self._marks for x in range(max(0, start), self.width))
+
     def lines(self, blank_style: str) -> list[Line]:
         """The rows from the top, as runs of one style."""
         rows: list[Line] = []

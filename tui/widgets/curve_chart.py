@@ -105,6 +105,9 @@ class CurveChart(Panel):
     def show_curves(self, curves: Sequence[Curve], ends: tuple[int, int], waiting_for: str = "") -> None:
         """Show other curves between two ends of the x axis; `waiting_for` stands there while they are empty."""
         self._curves, self._ends, self._waiting_for = tuple(curves), ends, waiting_for
+        tokens = [point.tokens for curve in curves for point in curve.points]
+        if self.cursor_tokens is not None and tokens:
+            self.cursor_tokens = max(min(tokens), min(self.cursor_tokens, max(tokens)))
         self.redraw()
 
     @property
@@ -232,9 +235,10 @@ class CurveChart(Panel):
                 *rows,
                 *x_axis(self._ends, field_width, gutter, AXIS, is_short=False),
             ]
-        # The curve falls from the left, so that the upper right is where a legend is least in its way.
         legend = self._legend(width - gutter - 2)
-        rows[0] = [*cut(rows[0], width - length(legend) - 1), (" ", AXIS), *legend]
+        start = width - length(legend) - 1
+        row = min((0, field_height - 1), key=lambda y: field.num_marked(y, start - gutter))
+        rows[row] = [*cut(rows[row], start), (" ", AXIS), *legend]
         return [*rows, *x_axis(self._ends, field_width, gutter, AXIS, is_short=True)]
 
     def _drawn_points(self, width: int) -> list[LossPoint]:
