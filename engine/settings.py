@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from engine.shape import MOST_CONTEXT
+
 Auto = Literal["auto"]
 Count = Annotated[int, Meta(ge=1, le=10**12)]
 Seconds = Annotated[float, Meta(ge=1, le=604_800)]
@@ -39,7 +41,7 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ) = None
     n_embd: Annotated[int, Meta(ge=8, le=32_768, description="width of the model")] | None = None
     intermediate: Annotated[int, Meta(ge=8, le=131_072, description="width of the SwiGLU")] | None = None
-    context: Annotated[int, Meta(ge=16, le=131_072, description="tokens a sequence")] | None = None
+    context: Annotated[int, Meta(ge=16, le=MOST_CONTEXT, description="tokens a sequence")] | None = None
     tie_embeddings: Annotated[bool, Meta(description="share the embedding with the output head")] | None = (
         None
     )
@@ -215,6 +217,10 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     min_free_disk_gib: Annotated[
         float, Meta(ge=0, le=1e6, description="GiB; a run that leaves less free on its disk stops; 0 = none")
     ] = 0.5
+    min_battery_frac: Annotated[
+        float,
+        Meta(ge=0, le=0.95, description="0 to 1; on battery at this charge: checkpoint and pause; 0 = none"),
+    ] = 0.2
     vram_budget_gib: Annotated[
         float, Meta(ge=0, le=1e5, description="GiB the plan may use (of RAM on a CPU); 0 = what is free")
     ] = 0.0

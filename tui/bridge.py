@@ -18,6 +18,7 @@ from engine.records import (
     Check,
     CheckStep,
     ClosingReport,
+    DamagedRun,
     LedgerEntry,
     OpenProcess,
     OpenProcesses,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from engine.bill import EntryDetail
     from engine.estimate import Estimate
     from engine.runs.client import Workspace
+    from engine.runs.curves import CurveMemory
     from engine.runs.logs import LogReader as LogReader
     from engine.settings_edit import SettingsForm
     from engine.shelf import Comparison, Removal, RemovalKind
@@ -67,11 +69,22 @@ class Bridge:
         """Every run that can be read, newest first."""
         return tuple(self._workspace.runs())
 
+    def damaged_runs(self) -> tuple[DamagedRun, ...]:
+        """Every run that cannot be read, newest first, with what is wrong."""
+        return tuple(self._workspace.damaged_runs())
+
     def snapshot(self, run_id: str, span: TimeSpan, num_columns: int) -> RunSnapshot:
         """All that a run screen of so many columns shows, its curves over a stretch of time. Raises: EngineError."""
-        return self._workspace.snapshot(
-            run_id, num_points=max(300, 2 * num_columns), num_buckets=max(40, num_columns), span=span
-        )
+        from engine.runs.view import read_snapshot
+
+        folder = self._workspace.folder_of(run_id)
+        return read_snapshot(folder, max(300, 2 * num_columns), max(40, num_columns), span, self._curves)
+
+    @cached_property
+    def _curves(self) -> CurveMemory:
+        from engine.runs.curves import CurveMemory
+
+        return CurveMemory()
 
     def start(self, waivers: Mapping[str, str], ticks: Sequence[str] = ()) -> str:
         """Start a run; the answer is its id. Raises: EngineError."""

@@ -49,6 +49,7 @@ from engine.records.row import (
 from engine.records.view import (
     Bucket,
     CostView,
+    DamagedRun,
     LedgerEntry,
     Limits,
     LossPoint,
@@ -73,6 +74,7 @@ __all__ = [
     "CloudQuote",
     "CommandRow",
     "CostView",
+    "DamagedRun",
     "Device",
     "EnergyRow",
     "EvaluationRow",

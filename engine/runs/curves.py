@@ -7,8 +7,8 @@ import time
 import msgspec
 
 from engine.records import SensorRow, Series, ShownSpan
-from engine.runs.history import CHARTED_SENSORS
 from engine.runs.store import RunStore
+from engine.runs.tables import CHARTED_SENSORS
 
 _LOOKS_A_COLUMN = 16
 """How often the newest column of a chart is brought up to date while it fills."""

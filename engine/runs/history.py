@@ -7,59 +7,21 @@ newest column alone until the next rounder stride is due.
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager
 from typing import Any
-
-import msgspec
 
 from engine.records import LossPoint, MinuteRow, SensorRow, Series
 from engine.runs.lineage import Lineage
 from engine.runs.series import merged_series
+from engine.runs.tables import CHARTED_SENSORS, READING_PER_UNIT, MetaRow
 from engine.sqlite import Database
 
-CHARTED_SENSORS = (
-    "gpu_celsius",
-    "gpu_watts",
-    "gpu_util_frac",
-    "cpu_celsius",
-    "cpu_watts",
-    "cpu_load_frac",
-    "machine_watts",
-    "memory_used_bytes",
-    "gpu_memory_used_bytes",
-)
-"""Fields of `SensorRow` that have a history on screen."""
 BY_THE_MINUTE_S = 7200.0
 """Stretches that are longer are charted from the minutes, unless a minute is more than a column."""
 MINUTE_KEYS = 2**32
 """Keys of `MinuteRow` that one sensor has."""
 STEPS_A_POINT = 16
 """Of more steps than this in a point of the loss curve, so many, evenly spread, are averaged."""
-READING_PER_UNIT = {
-    "at": 1000,
-    "elapsed_s": 1000,
-    "gpu_celsius": 10,
-    "gpu_watts": 100,
-    "gpu_limit_watts": 10,
-    "gpu_util_frac": 1000,
-    "gpu_memory_used_bytes": 2.0**-20,
-    "gpu_memory_total_bytes": 2.0**-20,
-    "cpu_celsius": 10,
-    "cpu_watts": 100,
-    "cpu_load_frac": 1000,
-    "machine_watts": 100,
-    "memory_used_bytes": 2.0**-20,
-    "battery_frac": 1000,
-    "gpu_clock_mhz": 1,
-    "gpu_fan_frac": 100,
-}
-"""How finely a reading is kept: no coarser than its sensor tells, so that a week at 1 Hz takes some 40 MB."""
-
-
-class MetaRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A fact about the run, as JSON."""
-
-    key: str
-    value: str
 
 
 class History:
@@ -69,6 +31,10 @@ class History:
 
     def lineage(self) -> Lineage:
         """Which steps, validations and samples lead to where training stands."""
+        raise NotImplementedError
+
+    def _transaction(self) -> AbstractContextManager[None]:
+        """A transaction that tells of damage."""
         raise NotImplementedError
 
     # --- losses -----------------------------------------------------------------------------------------------
@@ -172,7 +138,7 @@ class History:
             f"SELECT elapsed_s / 60000, {reduced} FROM reading WHERE elapsed_s >= ? AND elapsed_s < ? GROUP BY 1",
             (first * 60_000, last * 60_000),
         )
-        with self._database.transaction():
+        with self._transaction():
             for index, name in enumerate(CHARTED_SENSORS):
                 first_key = self._database.word_id(name) * MINUTE_KEYS
                 per = READING_PER_UNIT.get(name, 1)

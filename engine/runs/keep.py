@@ -13,6 +13,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import msgspec
+
 from engine.errors import EngineError, RunFailedError, StoreError
 from engine.ledger.book import LedgerBook
 from engine.ledger.storage import folder_bytes
@@ -20,8 +22,11 @@ from engine.records import EventRow, RunState, StepRow
 from engine.runs.books import ledger_entry
 from engine.runs.folder import RunFolder
 from engine.runs.lock import Lock, holder
+from engine.runs.owner import require_own
+from engine.runs.tables import MetaRow
 from engine.runs.view import read_status
 from engine.shelf import Removal, RemovalKind
+from engine.sqlite import BusyError
 
 MOST_TAGS = 8
 LONGEST_TAG = 24
@@ -49,8 +54,8 @@ def set_tags(folder: RunFolder, tags: Sequence[str]) -> tuple[str, ...]:
             )
     if len(kept) > MOST_TAGS:
         raise EngineError(f"A run has at most {MOST_TAGS} tags, not {len(kept)}.", "Leave some out.")
-    with contextlib.closing(folder.open(read_only=False)) as store:
-        store.set_meta(tags=kept)
+    require_own(folder.path)
+    _write(folder, MetaRow(key="tags", value=msgspec.json.encode(kept).decode()))
     return kept
 
 
@@ -81,6 +86,7 @@ def remove(folder: RunFolder, kind: RemovalKind) -> Removal:
 
     Raises: EngineError where it is going, where its cost cannot be entered in the ledger, or where a file cannot go.
     """
+    require_own(folder.path)
     told, state = removal(folder, kind), _state_at_rest(folder)
     with _held(folder):
         try:
@@ -143,10 +149,21 @@ def _archive(folder: RunFolder, state: RunState) -> None:
     for path in going:
         shutil.rmtree(path)
     shutil.rmtree(folder.scratch, ignore_errors=True)
-    with contextlib.closing(folder.open(read_only=False)) as store:
-        store.set_meta(archived_at=time.time())
-        text = f"Archived: {len(going)} checkpoints deleted, {freed_bytes} bytes."
-        store.put(EventRow(at=time.time(), level="info", source="supervisor", kind="archived", text=text))
+    now = time.time()
+    text = f"Archived: {len(going)} checkpoints deleted, {freed_bytes} bytes."
+    _write(
+        folder,
+        MetaRow(key="archived_at", value=msgspec.json.encode(now).decode()),
+        EventRow(at=now, level="info", source="supervisor", kind="archived", text=text),
+    )
+
+
+def _write(folder: RunFolder, *rows: msgspec.Struct) -> None:
+    try:
+        with contextlib.closing(folder.open(read_only=False)) as store:
+            store.put(*rows)
+    except BusyError as error:
+        raise StoreError(f"{folder.store_path} cannot be written now: {error}", "Try again.") from error
 
 
 def _book(folder: RunFolder, state: RunState) -> None:

@@ -7,71 +7,43 @@ events are only appended, by anyone. A reader opens read-only and can stall nobo
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
 from engine.clock import boot_id
-from engine.errors import StoreError
+from engine.errors import DamagedStoreError, StoreError
 from engine.ledger.days import DayStep, MinuteSum
 from engine.records import (
     AcknowledgementRow,
     AttemptRow,
     CheckpointRow,
     CommandRow,
-    EnergyRow,
-    EvaluationRow,
     EventRow,
     HeartbeatRow,
-    LogMarkRow,
-    MinuteRow,
     Origin,
-    ProgressRow,
     RampRow,
     RunState,
     SensorRow,
     StateRow,
-    StepRow,
-    TariffRow,
-    TextSampleRow,
-    ThermalRow,
 )
-from engine.runs.history import READING_PER_UNIT, History
-from engine.runs.history import MetaRow as MetaRow
+from engine.runs.history import History
 from engine.runs.lineage import Lineage
-from engine.sqlite import BusyError, Database, Row, Table
+from engine.runs.tables import CHARTED_SENSORS as CHARTED_SENSORS
+from engine.runs.tables import READING_PER_UNIT, TABLES
+from engine.runs.tables import MetaRow as MetaRow
+from engine.sqlite import BusyError, DamageError, Database, Row, files_of, is_damage
 
 SCHEMA_VERSION = 1
-_READING_WORDS = frozenset(("gpu_watts_source", "cpu_watts_source", "machine_watts_source", "gpu_throttle"))
 _MAX_PENDING_ROWS = 100_000
+REMEDY = "`llm-tui resume` makes it anew from what can still be read, and goes on from the newest checkpoint."
 
 Meta = TypeVar("Meta")
-
-
-TABLES = (
-    Table("meta", MetaRow, "key"),
-    Table("state", StateRow),
-    Table("heartbeat", HeartbeatRow, "role"),
-    Table("progress", ProgressRow, "kind"),
-    Table("ramp", RampRow, "number"),
-    Table("attempt", AttemptRow, "attempt"),
-    Table("step", StepRow, "step"),
-    Table("evaluation", EvaluationRow, "step"),
-    Table("text_sample", TextSampleRow, "step"),
-    Table("checkpoint", CheckpointRow, "step"),
-    Table("event", EventRow),
-    Table("log_mark", LogMarkRow, "offset"),
-    Table("reading", SensorRow, "elapsed_s", READING_PER_UNIT, _READING_WORDS),
-    Table("reading_minute", MinuteRow, "key"),
-    Table("energy", EnergyRow, "segment"),
-    Table("tariff", TariffRow, "key"),
-    Table("thermal", ThermalRow, "segment"),
-    Table("command", CommandRow, "id"),
-    Table("acknowledgement", AcknowledgementRow, "command_id"),
-)
 
 
 class RunStore(History):
@@ -83,14 +55,36 @@ class RunStore(History):
     def __init__(self, path: Path, *, read_only: bool = False, busy_ms: int = 2000) -> None:
         if read_only and not path.exists():
             raise StoreError(f"{path} is not there.", "The run was deleted, or never got as far as this.")
+        self.path = path
         self._database = Database(path, TABLES, read_only=read_only, busy_ms=busy_ms)
         self._pending: deque[msgspec.Struct] = deque(maxlen=_MAX_PENDING_ROWS)
+        self._files = files_of(self.path)
+        self._damage: str | None = None
 
     def close(self) -> None:
         """Close the connection; rows that are still pending are tried once more."""
         if self._pending:
             self.flush()
         self._database.close()
+
+    @property
+    def damage(self) -> str | None:
+        """Why this connection is of no use any more, as a write found or the files beside it show; None: it is."""
+        if self._damage is None:
+            present = files_of(self.path)
+            for name, number in self._files.items():
+                if present.get(name) != number:
+                    self._damage = f"{name} was deleted or replaced while the run was using it"
+            self._files = present
+        return self._damage
+
+    def find_damage(self) -> str | None:
+        """As `damage`, and what SQLite finds on looking through the whole file; a second for a long run."""
+        return self.damage or self._database.find_damage()
+
+    def release(self) -> Database:
+        """Give the connection away: for making the store anew from it. The store is of no use afterwards."""
+        return self._database
 
     # --- writing ----------------------------------------------------------------------------------------------
 
@@ -99,8 +93,19 @@ class RunStore(History):
 
         Raises: BusyError where the lock is held for longer.
         """
-        with self._database.transaction():
+        with self._transaction():
             self._database.put_all(_stamped(row) for row in rows)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            with self._database.transaction():
+                yield
+        except DamageError as error:
+            if not is_damage(error):
+                raise
+            self._damage = str(error)
+            raise DamagedStoreError(f"{self.path} cannot be written: {error}", REMEDY) from error
 
     def queue(self, *rows: msgspec.Struct) -> None:
         """Remember rows until `flush`; the oldest of more than 100,000 are given up."""
@@ -113,25 +118,39 @@ class RunStore(History):
         rows = tuple(self._pending)
         try:
             self.put(*rows)
-        except BusyError:
+        except (BusyError, DamagedStoreError):
             return False
         for _ in rows:
             self._pending.popleft()
         return True
 
+    @property
+    def is_stalled(self) -> bool:
+        """Whether rows wait that could not be written."""
+        return bool(self._pending)
+
+    def tell(self, *rows: msgspec.Struct) -> None:
+        """Write rows now, or with the next flush where the store is locked, full or damaged."""
+        self.queue(*rows)
+        self.flush()
+
     def set_meta(self, **facts: Any) -> None:
         """Write facts as JSON."""
-        self.put(*(MetaRow(key=key, value=msgspec.json.encode(fact).decode()) for key, fact in facts.items()))
+        self.put(*_meta_rows(facts))
+
+    def keep(self, **facts: Any) -> None:
+        """Write facts as `tell` does rows."""
+        self.tell(*_meta_rows(facts))
 
     def set_state(self, state: RunState, reason: str = "") -> None:
         """Append a state, unless it is the newest one already."""
         newest = self.state()
         if newest is None or newest.state != state or newest.reason != reason:
-            self.put(StateRow(at=time.time(), state=state.value, reason=reason))
+            self.tell(StateRow(at=time.time(), state=state.value, reason=reason))
 
     def post_command(self, verb: str, who: str) -> int:
         """Append a request; the answer is its id."""
-        with self._database.transaction():
+        with self._transaction():
             newest = self._database.query("SELECT coalesce(max(id), 0) FROM command")[0][0]
             self._database.put(CommandRow(id=newest + 1, at=time.time(), verb=verb, who=who))
         return int(newest) + 1
@@ -151,7 +170,8 @@ class RunStore(History):
         if fact is not None:
             return fact
         raise StoreError(
-            f"{self._database.path} has no {key}.", "The run was made by another version, or is damaged."
+            f"{self._database.path} has no {key}.",
+            f"The run was made by another version, or is damaged. {REMEDY}",
         )
 
     def find_meta(self, key: str, kind: type[Meta]) -> Meta | None:
@@ -257,6 +277,10 @@ class RunStore(History):
             return None
         row = self._database.row(SensorRow, tail, (round(since_s * READING_PER_UNIT["elapsed_s"]),))
         return None if row is None else float(getattr(row, name))
+
+
+def _meta_rows(facts: dict[str, Any]) -> list[MetaRow]:
+    return [MetaRow(key=key, value=msgspec.json.encode(fact).decode()) for key, fact in facts.items()]
 
 
 def _stamped(row: msgspec.Struct) -> msgspec.Struct:
