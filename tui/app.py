@@ -23,6 +23,7 @@ from textual.widgets import Static
 
 from engine.errors import EngineError
 from engine.process import workspace_path
+from engine.records import TimeSpan
 from tui import format as fmt
 from tui import modes
 from tui.bridge import Bridge, in_thread
@@ -81,6 +82,8 @@ class LlmTui(App[str | None]):
     asked_verb: reactive[str] = reactive("", repaint=False)
     """The verb that the followed run has not answered yet; empty where there is none."""
     followed_id: var[str | None] = var(None)
+    span: var[TimeSpan] = var(TimeSpan())
+    """The stretch of the followed run that its curves show."""
     num_unsaved: var[int] = var(0)
     """Keys of the settings that were changed here and are not saved."""
     own_keys: var[Mapping[str, str]] = var({})
@@ -266,7 +269,7 @@ class LlmTui(App[str | None]):
 
     def _look_at(self, run_id: str) -> None:
         if run_id != self.followed_id:
-            self.followed_id, self.snapshot, self.trouble = run_id, None, ""
+            self.followed_id, self.snapshot, self.trouble, self.span = run_id, None, "", TimeSpan()
         self.follower.wake()
 
     @on(RunOpenRequested)
