@@ -129,6 +129,9 @@ def _set_environment(own_address: str, scale: ScaleSettings) -> None:
     threads = max(1, num_physical_cores() // scale.processes)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SHUTDOWN_S))
+    # A store that the agent keeps over a restart still has the addresses of the processes before it: whoever is first
+    # reads them, and connects to nobody (torch 2.13, dynamic_rendezvous.py). So each start gets a store of its own.
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     interface = _interface_of(own_address)
     if interface:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
