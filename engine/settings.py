@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from engine.shape import MOST_CONTEXT
+
 Auto = Literal["auto"]
 Count = Annotated[int, Meta(ge=1, le=10**12)]
 Seconds = Annotated[float, Meta(ge=1, le=604_800)]
@@ -39,7 +41,7 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ) = None
     n_embd: Annotated[int, Meta(ge=8, le=32_768, description="width of the model")] | None = None
     intermediate: Annotated[int, Meta(ge=8, le=131_072, description="width of the SwiGLU")] | None = None
-    context: Annotated[int, Meta(ge=16, le=131_072, description="tokens a sequence")] | None = None
+    context: Annotated[int, Meta(ge=16, le=MOST_CONTEXT, description="tokens a sequence")] | None = None
     tie_embeddings: Annotated[bool, Meta(description="share the embedding with the output head")] | None = (
         None
     )
@@ -164,7 +166,13 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     keep_checkpoints: Annotated[
         int, Meta(ge=2, le=1000, description="newest checkpoints kept; never fewer than two")
     ] = 2
-    sample_prompt: Annotated[str, Meta(max_length=2000, description="how every text sample begins")] = "def "
+    sample_prompt: Annotated[
+        Annotated[str, Meta(max_length=2000)]
+        | Annotated[list[Annotated[str, Meta(max_length=2000)]], Meta(min_length=1, max_length=8)],
+        Meta(
+            description="how the text samples begin: one text, or a list of up to 8, each sampled every time"
+        ),
+    ] = "def "
     max_restarts: Annotated[
         int,
         Meta(
@@ -215,6 +223,10 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     min_free_disk_gib: Annotated[
         float, Meta(ge=0, le=1e6, description="GiB; a run that leaves less free on its disk stops; 0 = none")
     ] = 0.5
+    min_battery_frac: Annotated[
+        float,
+        Meta(ge=0, le=0.95, description="0 to 1; on battery at this charge: checkpoint and pause; 0 = none"),
+    ] = 0.2
     vram_budget_gib: Annotated[
         float, Meta(ge=0, le=1e5, description="GiB the plan may use (of RAM on a CPU); 0 = what is free")
     ] = 0.0
@@ -369,10 +381,36 @@ class NotifySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         str,
         Meta(
             max_length=2000,
-            description='address of a receiver: "ntfy://TOPIC", "ntfys://HOST/TOPIC" or a web hook\'s https://; the '
-            "preflight sends a test message there, a run sends nothing yet",
+            description='address of a receiver: "ntfy://TOPIC", "ntfys://HOST/TOPIC", a web hook\'s https://, or with '
+            "the extra [notify] any of apprise's, as tgram:// and mailtos://; a secret: it stays in this file",
+            extra={"is_secret": True},
         ),
     ] = ""
+
+
+class UiSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the screens look, and their keys; no run is touched by it."""
+
+    theme: Annotated[
+        str,
+        Meta(
+            max_length=100,
+            description="colours; ctrl+p, Theme shows them all; takes effect at the next start",
+        ),
+    ] = "llm-tui-night"
+    characters: Annotated[
+        Literal["auto", "unicode", "ascii"],
+        Meta(description="auto: what the terminal can show; ascii: frames, bars and curves in ASCII alone"),
+    ] = "auto"
+    keys: Annotated[
+        dict[str, str | dict[str, str]],
+        Meta(
+            description="keys of your own, as [ui.keys]: the name of a key, then one or more keys; "
+            "`llm-tui keys` lists the names",
+            extra={"example": '[ui.keys]\nrun.pause = "P"\nrows.down = "j,down,ctrl+n"'},
+        ),
+    ] = {}
+    """Last: in the file, keys that follow a table would belong to it."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -388,3 +426,4 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     telemetry: TelemetrySettings = TelemetrySettings()
     preflight: PreflightSettings = PreflightSettings()
     notify: NotifySettings = NotifySettings()
+    ui: UiSettings = UiSettings()

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from engine.atomic import make_private
 from engine.corpus import cache
 from engine.corpus.document import DocumentReader, section_chars
 from engine.corpus.manifest import (
@@ -86,7 +87,7 @@ def prepare(
     folder = cache.cache_folder(workspace.resolve())
     min_train = max(min_train_tokens or 0, context + 1)
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(folder)
         found = _find_or_build(
             settings, vocab_size, context, min_train, workspace, folder, Meter(on_progress)
         )

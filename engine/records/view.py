@@ -142,6 +142,8 @@ class RunSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """What heat has cost over all lives of the supervisor (`segment` 0); None: nothing."""
     ramp: tuple[RampRow, ...] = ()
     """The sizes that the batch ramp has tried so far, ascending, while the run is prepared; else none."""
+    version: str = ""
+    """As in `RunSummary`."""
 
 
 class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,6 +155,18 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     parameters: int
     is_stale: bool
     status: Status
+    version: str = ""
+    """Of the llm-tui that keeps it, or kept it last; empty: unknown."""
+
+
+class DamagedRun(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that cannot be read, in `runs --json` among the others: it has no status."""
+
+    id: str
+    damage: str
+    """What is wrong, in a sentence."""
+    remedy: str
+    status: None = None
 
 
 class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):

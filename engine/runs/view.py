@@ -140,6 +140,12 @@ class _Reading:
         return RunState.FAILED if self.is_abandoned else self.written_state
 
     @property
+    def version(self) -> str:
+        """Of the llm-tui that keeps the run: its newest supervisor's, else its maker's."""
+        store = self.store
+        return store.find_meta("supervisor_version", str) or store.find_meta("version", str) or ""
+
+    @property
     def tokens_per_s(self) -> float | None:
         return self.stretch.tokens_per_s(self.store, self.plan)
 
@@ -228,6 +234,7 @@ class _Reading:
             gpu_integrated_j=by_both[1],
             thermal=_thermal_loss(store.rows(ThermalRow)),
             ramp=tuple(ramp),
+            version=self.version,
         )
 
     def _phase(self) -> str:
@@ -312,6 +319,7 @@ def read_summary(folder: RunFolder) -> RunSummary:
             parameters=reading.plan.shape.parameters,
             is_stale=reading.is_abandoned,
             status=reading.status(),
+            version=reading.version,
         )
     finally:
         store.close()

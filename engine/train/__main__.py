@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from engine.errors import EngineError, RunFailedError, TrainerExit
+from engine.errors import DeviceGoneError, EngineError, RunFailedError, TrainerExit
 from engine.records import RunPlan
 from engine.runs.folder import RunFolder
 from engine.runs.lock import Lock
@@ -35,7 +35,7 @@ INTERRUPTED = 130
 def main(arguments: list[str] | None = None) -> int:
     """Run one of these, and say with which exit code to end.
 
-    That of `TrainerExit` for `run`, else 0; 2 for an EngineError, 130 for Ctrl-C.
+    That of `TrainerExit` for `run`, else 0; 2 for an EngineError, 12 for a device that is gone, 130 for Ctrl-C.
     """
     parsed = _parser().parse_args(arguments)
     try:
@@ -53,10 +53,12 @@ def main(arguments: list[str] | None = None) -> int:
             return _prove(parsed)
         if parsed.verb == "generate":
             return _generate(parsed)
+        if parsed.verb == "export":
+            return _export(parsed)
         return _probe()
     except EngineError as error:
         sys.stderr.write(f"{error}\n")
-        return TrainerExit.REFUSED
+        return TrainerExit.NO_DEVICE if isinstance(error, DeviceGoneError) else TrainerExit.REFUSED
     except KeyboardInterrupt:
         return INTERRUPTED
 
@@ -91,6 +93,14 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument(
         "--source", default="", help='"model" or a checkpoint; default: the newest good one'
     )
+    export = verbs.add_parser(
+        "export", help="write a run's model for other programs; tells JSON lines of its progress"
+    )
+    export.add_argument("run_dir", type=Path)
+    export.add_argument("folder", type=Path, help="an empty folder to write into")
+    export.add_argument("--format", default="transformers", choices=("transformers", "gguf"))
+    export.add_argument("--numbers", default="f16", choices=("f32", "f16", "q8_0"))
+    export.add_argument("--source", default="", help="as of generate")
     verbs.add_parser("probe", help="print what torch can use, as JSON")
     return parser
 
@@ -192,6 +202,28 @@ def _generate(parsed: argparse.Namespace) -> int:
         seed=parsed.seed,
     )
     _say(stream)
+    return 0
+
+
+def _export(parsed: argparse.Namespace) -> int:
+    """A line `[done, total]` of bytes as it goes, and one with the source's name at the end."""
+    from engine.train.export import export_gguf, export_transformers
+
+    def tell(done_bytes: int, total_bytes: int) -> None:
+        _say([json.dumps([done_bytes, total_bytes]) + "\n"])
+
+    os.nice(5)  # a training on this very CPU goes first
+    run_dir = parsed.run_dir.resolve()
+    try:
+        if parsed.format == "gguf":
+            source = export_gguf(run_dir, parsed.folder, parsed.source, parsed.numbers, tell)
+        else:
+            source = export_transformers(run_dir, parsed.folder, parsed.source, tell)
+    except OSError as error:
+        raise EngineError(
+            f"The export could not be written: {error.strerror or error}.", "Make room on the disk."
+        ) from error
+    _say([json.dumps(source) + "\n"])
     return 0
 
 
