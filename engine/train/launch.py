@@ -7,6 +7,7 @@ exit code in the run's store.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -21,12 +22,13 @@ from pathlib import Path
 
 import msgspec
 
-from engine.errors import EngineError, RunFailedError, TrainerExit
+from engine.errors import EngineError, RunFailedError, StoreError, TrainerExit
 from engine.process import module_argv
-from engine.records import AttemptRow
+from engine.records import AttemptRow, HeartbeatRow
 from engine.runs.folder import RunFolder
 from engine.runs.store import MetaRow, RunStore
 from engine.settings import ScaleSettings
+from engine.sqlite import BusyError
 
 EXIT_FACT = "trainer_exit"
 """The store's fact with the leader's exit code."""
@@ -48,6 +50,7 @@ def lead(folder: RunFolder, scale: ScaleSettings, max_restarts: int, parent_pid:
     _keep_exit(store, TrainerExit.ORPHANED)  # what is true where the leader never comes to tell
     if scale.nodes > 1:
         _require_address(scale)
+    threading.Thread(target=_beat_for_all, args=(folder.store_path,), name="heartbeat", daemon=True).start()
     # Alone, the agent takes a port that is free.
     endpoint = scale.address if scale.nodes > 1 else "127.0.0.1:0"
     work = module_argv("engine.train", "work", str(folder.path))
@@ -68,6 +71,27 @@ def join(workspace: Path, scale: ScaleSettings, max_restarts: int) -> int:
     work = module_argv("engine.train", "work", "--join", str(workspace))
     is_whole = _run_agent(work, scale.address, scale, max_restarts, os.getppid(), is_host=False)
     return 0 if is_whole else 1
+
+
+def _beat_for_all(store_path: Path) -> None:
+    """Give signs of life while no leader does: other machines may be waited for, and a supervisor takes silence ill."""
+    while True:
+        with contextlib.suppress(BusyError, StoreError), contextlib.closing(RunStore(store_path)) as store:
+            while True:
+                newest = store.heartbeat("trainer")
+                if newest is None or newest.pid == os.getpid() or not _is_alive(newest.pid):
+                    phase = "waiting for all processes"
+                    store.put(HeartbeatRow(role="trainer", pid=os.getpid(), at=time.time(), phase=phase))
+                time.sleep(1.0)
+        time.sleep(1.0)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True
 
 
 def _require_address(scale: ScaleSettings) -> None:
@@ -112,6 +136,8 @@ def _run_agent(
         signals_to_handle="SIGTERM" if is_host else "SIGTERM,SIGINT",
     )
     _watch_parent(parent_pid)
+    # Until there are processes, with which the agent takes its own handler.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TrainerExit.ORPHANED))
     try:
         elastic_launch(config, work[0])(*work[1:])
     except SignalException:

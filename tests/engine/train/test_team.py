@@ -232,6 +232,26 @@ def test_want_of_memory_in_one_process_is_met_by_all_and_steps_are_left_out_toge
     assert leader["total"] == follower["total"]
 
 
+def test_who_waits_for_other_machines_gives_signs_of_life(make_run: MakeRun, start_trainer: Start):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    run = make_run(scale={"nodes": 2, "address": address})
+    agent = start_trainer(run)
+
+    def beat_at() -> float:
+        store = run.open()
+        newest = store.heartbeat("trainer")
+        store.close()
+        return newest.at if newest and newest.phase == "waiting for all processes" else 0.0
+
+    wait_for(beat_at, 60, "a sign of life")
+    first = beat_at()
+    wait_for(lambda: beat_at() > first, 60, "another sign of life")
+    agent.terminate()
+    assert agent.wait(60) == TrainerExit.ORPHANED
+
+
 def test_what_cannot_be_joined_is_refused(tmp_path: Path, make_run: MakeRun, start_trainer: Start):
     for address in ("somewhere", "10.0.0.1:", ":29400"):
         with pytest.raises(EngineError, match="HOST:PORT"):
