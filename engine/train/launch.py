@@ -46,6 +46,8 @@ def lead(folder: RunFolder, scale: ScaleSettings, max_restarts: int, parent_pid:
 
     Raises: EngineError where the settings do not fit.
     """
+    # Until there are processes, with which the agent takes its own handler.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TrainerExit.ORPHANED))
     store = RunStore(folder.store_path)
     _keep_exit(store, TrainerExit.ORPHANED)  # what is true where the leader never comes to tell
     if scale.nodes > 1:
@@ -136,8 +138,6 @@ def _run_agent(
         signals_to_handle="SIGTERM" if is_host else "SIGTERM,SIGINT",
     )
     _watch_parent(parent_pid)
-    # Until there are processes, with which the agent takes its own handler.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TrainerExit.ORPHANED))
     try:
         elastic_launch(config, work[0])(*work[1:])
     except SignalException:
