@@ -256,11 +256,8 @@ class Supervisor:
             )
         finally:
             self._is_training = self._watch.guards = False
-        pid = self._child.pid if self._child else 0
         newest = self._store.newest(AttemptRow, "attempt") or row
-        ended = msgspec.structs.replace(
-            newest, pid=pid, ended_at=time.time(), outcome=how_it_ended(exit_code)
-        )
+        ended = msgspec.structs.replace(newest, ended_at=time.time(), outcome=how_it_ended(exit_code))
         self._store.tell(ended)
         return exit_code
 
