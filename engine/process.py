@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -24,6 +25,11 @@ def user_name() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return str(os.getuid())
+
+
+def who() -> str:
+    """Who asks: this user on this machine."""
+    return f"{user_name()}@{socket.gethostname()}"
 
 
 def workspace_path(folder: Path) -> Path:

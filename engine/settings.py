@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from engine.shape import MOST_CONTEXT
+
 Auto = Literal["auto"]
 Count = Annotated[int, Meta(ge=1, le=10**12)]
 Seconds = Annotated[float, Meta(ge=1, le=604_800)]
@@ -39,7 +41,7 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ) = None
     n_embd: Annotated[int, Meta(ge=8, le=32_768, description="width of the model")] | None = None
     intermediate: Annotated[int, Meta(ge=8, le=131_072, description="width of the SwiGLU")] | None = None
-    context: Annotated[int, Meta(ge=16, le=131_072, description="tokens a sequence")] | None = None
+    context: Annotated[int, Meta(ge=16, le=MOST_CONTEXT, description="tokens a sequence")] | None = None
     tie_embeddings: Annotated[bool, Meta(description="share the embedding with the output head")] | None = (
         None
     )

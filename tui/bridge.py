@@ -18,6 +18,7 @@ from engine.records import (
     Check,
     CheckStep,
     ClosingReport,
+    DamagedRun,
     LedgerEntry,
     OpenProcess,
     OpenProcesses,
@@ -64,6 +65,10 @@ class Bridge:
     def runs(self) -> tuple[RunSummary, ...]:
         """Every run that can be read, newest first."""
         return tuple(self._workspace.runs())
+
+    def damaged_runs(self) -> tuple[DamagedRun, ...]:
+        """Every run that cannot be read, newest first, with what is wrong."""
+        return tuple(self._workspace.damaged_runs())
 
     def snapshot(self, run_id: str) -> RunSnapshot:
         """All that the run screen shows. Raises: EngineError."""

@@ -65,11 +65,7 @@ def _workspace(ctx: click.Context) -> Any:
 
 def _set_option(command: Command) -> Command:
     return click.option(
-        "--set",
-        "overrides",
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="override a setting, e.g. training.tokens=200000",
+        "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="a setting: training.tokens=200000"
     )(command)
 
 
@@ -271,19 +267,17 @@ def run_command(
 @_json_option
 @click.pass_context
 def runs_command(ctx: click.Context, as_json: bool) -> None:
-    """List the runs, newest first."""
-    from tui.headless import print_runs
+    """List the runs, newest first, and what is wrong with those that cannot be read."""
+    from tui.headless import print_damaged_runs, print_runs
 
     workspace = _workspace(ctx)
-    runs = workspace.runs()
+    runs, damaged = workspace.runs(), workspace.damaged_runs()
     if as_json:
-        _print_json(runs)
+        _print_json([*runs, *damaged])
         return
-    problems = workspace.damaged_runs()
-    if runs or not problems:
+    if runs or not damaged:
         print_runs(runs)
-    for problem in problems:
-        click.echo(clean(problem, keep_newlines=True), err=True)
+    print_damaged_runs(damaged)
 
 
 @main.command("status")
@@ -321,11 +315,20 @@ def pause_command(ctx: click.Context, run: str | None) -> None:
 @main.command("resume")
 @_run_argument
 @_set_option
+@_waive_option
+@_tick_option
 @click.pass_context
-def resume_command(ctx: click.Context, run: str | None, overrides: Sequence[str]) -> None:
+def resume_command(
+    ctx: click.Context,
+    run: str | None,
+    overrides: Sequence[str],
+    waivers: Sequence[str],
+    ticks: Sequence[str],
+) -> None:
     """Go on with a run that is paused, stopped, failed or lost; --set changes limits and scale alone."""
     workspace = _workspace(ctx)
-    click.echo(clean(workspace.resume(workspace.find(run), overrides=overrides, via="command line")))
+    agreed = {"overrides": overrides, "waivers": _parse_waivers(waivers), "ticks": ticks}
+    click.echo(clean(workspace.resume(workspace.find(run), **agreed, via="command line")))
 
 
 @main.command("checkpoint")

@@ -157,6 +157,10 @@ def check_free_vram(context: Context) -> Verdict:
     if device.free_bytes is None:
         return warned("The driver does not tell how much is free.", "Look with nvidia-smi.")
     before = kept.first_look(context.kept, device.identity, device.free_bytes)
+    if before is not context.kept.first_look:
+        # At once: a person who sees what is taken closes it before the other checks are through.
+        context.kept = msgspec.structs.replace(context.kept, first_look=before)
+        kept.keep(context.workspace, context.kept)
     wanted = max(plan.memory_total_bytes, round(context.settings.preflight.min_free_vram_gib * GIB))
     age_s = time.time() - before.at
     first = f" ({amount(before.free_bytes)} {age(age_s)} ago)" if age_s > 1 else ""

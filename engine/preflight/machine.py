@@ -118,7 +118,8 @@ def check_disk(context: Context) -> Verdict:
         return failed("The free space cannot be told.", remedy, is_waivable=False)
     places = _places(context, of_runs, of_cache)
     reserve_bytes = places[0].reserve_bytes
-    evidence = f"{' '.join(map(_told, places))} {amount(reserve_bytes)} are to stay free."
+    evidence = " ".join(map(_told, places))
+    evidence += f" {amount(reserve_bytes)} are to stay free." if reserve_bytes else ""
     figures = [
         Figure(
             label="disk free" if len(places) == 1 else f"{place.disk.mount_point} free",

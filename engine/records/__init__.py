@@ -49,6 +49,7 @@ from engine.records.row import (
 from engine.records.view import (
     Bucket,
     CostView,
+    DamagedRun,
     LedgerEntry,
     LossPoint,
     RunSnapshot,
@@ -70,6 +71,7 @@ __all__ = [
     "CloudQuote",
     "CommandRow",
     "CostView",
+    "DamagedRun",
     "Device",
     "EnergyRow",
     "EvaluationRow",

@@ -155,6 +155,16 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     status: Status
 
 
+class DamagedRun(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that cannot be read, in `runs --json` among the others: it has no status."""
+
+    id: str
+    damage: str
+    """What is wrong, in a sentence."""
+    remedy: str
+    status: None = None
+
+
 class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
     """What one run cost; kept when the run's folder is gone."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -20,10 +19,12 @@ import msgspec
 from engine import __version__, settings_file
 from engine.errors import BlockedError, EngineError, RunFailedError
 from engine.ledger.book import LedgerBook, to_csv
-from engine.process import module_argv, user_name
+from engine.preflight.steps import refuse_unknown
+from engine.process import module_argv, who
 from engine.records import (
     AcknowledgementRow,
     Check,
+    DamagedRun,
     Device,
     EventRow,
     LedgerEntry,
@@ -39,6 +40,7 @@ from engine.runs.checklist import Checklist
 from engine.runs.folder import RunFolder
 from engine.runs.launch import launch
 from engine.runs.lock import holder
+from engine.runs.mend import mend_where_nobody_does
 from engine.runs.owner import require_own
 from engine.runs.view import read_snapshot, read_status, read_summary
 from engine.settings import Settings
@@ -207,14 +209,14 @@ class Workspace(Checklist):
                 continue
         return found
 
-    def damaged_runs(self) -> list[str]:
-        """What is wrong with each run that cannot be read, in sentences."""
+    def damaged_runs(self) -> list[DamagedRun]:
+        """The runs that cannot be read, newest first, each with what is wrong and what can be done."""
         found = []
         for folder in folders.all_runs(self.folder):
             try:
                 read_status(folder)
             except EngineError as error:
-                found.append(f"{folder.id}: {error}")
+                found.append(DamagedRun(id=folder.id, damage=error.title, remedy=error.remedy))
         return found
 
     def status(self, run_id: str) -> Status:
@@ -251,7 +253,7 @@ class Workspace(Checklist):
             )
         store = folder.open(read_only=False)
         try:
-            command_id = store.post_command(verb, f"{_who()} ({via})")
+            command_id = store.post_command(verb, f"{who()} ({via})")
             deadline = time.monotonic() + timeout_s
             while time.monotonic() < deadline:
                 # Asked before the answer is read: who goes away has answered first.
@@ -270,14 +272,24 @@ class Workspace(Checklist):
             f"Run {folder.id} did not answer within {timeout_s:.0f} s.", "It may still; look again."
         )
 
-    def resume(self, run_id: str, *, overrides: Sequence[str] = (), via: str = "the app") -> str:
+    def resume(
+        self,
+        run_id: str,
+        *,
+        overrides: Sequence[str] = (),
+        waivers: Mapping[str, str] | None = None,
+        ticks: Sequence[str] = (),
+        via: str = "the app",
+    ) -> str:
         """Go on with a run: a paused one at once, one that was stopped or lost under a new supervisor.
 
-        `overrides` are `limits.key=value`, for a run that one of its limits stopped, and `scale.key=value` for one that
-        goes on with more processes or fewer; the rest of its settings is frozen. The answer is what was done, in a
-        sentence. Raises: EngineError where there is nothing to resume, or a limit is reached already.
+        `overrides` are `limits.key=value`, for a run that one of its limits stopped, and `scale.key=value`, for one
+        that goes on with more processes or fewer; the rest of its settings is frozen. The checks are made anew: what
+        was waived and ticked for a start before does not count. The answer is what was done, in a sentence.
+        Raises: BlockedError, as `start`; EngineError where there is nothing to resume, or a limit is reached already.
         """
         folder = self.folder_of(run_id)
+        mend_where_nobody_does(folder)
         status = read_status(folder)
         if folder.is_supervised:
             answer = self.command(folder.id, "resume", via=via)
@@ -286,8 +298,15 @@ class Workspace(Checklist):
             return answer.message
         if status.state is RunState.FINISHED:
             raise RunFailedError(f"Run {folder.id} is finished.", "`llm-tui run` starts another one.")
+        refuse_unknown(folder.settings(), waivers or {}, ticks)
         self._loosen(folder, status, overrides)
-        self._launch(folder)
+        folders.agree(folder, waivers or {}, ticks)
+        try:
+            self._launch(folder)
+        except BlockedError as error:
+            raise BlockedError(
+                error.title, f"Or: llm-tui resume {folder.id} --waive CHECK=REASON --tick STEP"
+            ) from error
         return f"Run {folder.id} goes on from its newest checkpoint."
 
     @staticmethod
@@ -304,12 +323,11 @@ class Workspace(Checklist):
                 )
         settings = settings_file.load(folder.settings_path, overrides)
         hours = (status.elapsed_s or 0.0) / 3600
-        standing = Standing(hours=hours, cost=status.cost, free_bytes=disk_free_bytes(folder.path))
-        reached = LimitGuard(settings.limits, settings.energy.currency).reached(standing)
+        now = Standing(hours=hours, cost=status.cost, free_bytes=disk_free_bytes(folder.path))
+        reached = LimitGuard(settings.limits, settings.energy.currency).reached(now)
         if reached:
-            raise RunFailedError(
-                reached, f"Change it: llm-tui resume {folder.id} --set limits.KEY=VALUE; 0 is none."
-            )
+            how = f"Change it: llm-tui resume {folder.id} --set limits.KEY=VALUE; 0 is none."
+            raise RunFailedError(reached, how)
         if overrides:
             settings_file.freeze(settings, folder.settings_path)
 
@@ -376,10 +394,6 @@ class Workspace(Checklist):
             seed=seed,
             source=source,
         )
-
-
-def _who() -> str:
-    return f"{user_name()}@{socket.gethostname()}"
 
 
 def to_json(record: msgspec.Struct | list[msgspec.Struct] | dict[str, object]) -> str:

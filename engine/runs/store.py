@@ -7,116 +7,53 @@ events are only appended, by anyone. A reader opens read-only and can stall nobo
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
 from engine.clock import boot_id
-from engine.errors import StoreError
+from engine.errors import DamagedStoreError, StoreError
 from engine.ledger.days import DayStep, MinuteSum
 from engine.records import (
     AcknowledgementRow,
     AttemptRow,
     CheckpointRow,
     CommandRow,
-    EnergyRow,
-    EvaluationRow,
     EventRow,
     HeartbeatRow,
-    LogMarkRow,
     LossPoint,
     MinuteRow,
     Origin,
-    ProgressRow,
     RampRow,
     RunState,
     SensorRow,
     Series,
     StateRow,
     StepRow,
-    TariffRow,
-    TextSampleRow,
-    ThermalRow,
 )
 from engine.runs.lineage import Lineage
 from engine.runs.series import merged_series
-from engine.sqlite import BusyError, Database, Row, Table
+from engine.runs.tables import CHARTED_SENSORS as CHARTED_SENSORS
+from engine.runs.tables import READING_PER_UNIT, TABLES
+from engine.runs.tables import MetaRow as MetaRow
+from engine.sqlite import BusyError, DamageError, Database, Row, files_of, is_damage
 
 SCHEMA_VERSION = 1
-CHARTED_SENSORS = (
-    "gpu_celsius",
-    "gpu_watts",
-    "gpu_util_frac",
-    "cpu_celsius",
-    "cpu_watts",
-    "cpu_load_frac",
-    "machine_watts",
-    "memory_used_bytes",
-    "gpu_memory_used_bytes",
-)
-"""Fields of `SensorRow` that have a history on screen."""
 BY_THE_MINUTE_S = 7200.0
 """Runs that are longer are charted from the minutes, unless a minute is more than a column."""
 MINUTE_KEYS = 2**32
 """Keys of `MinuteRow` that one sensor has."""
 STEPS_A_POINT = 16
 """Of more steps than this in a point of the loss curve, so many, evenly spread, are averaged."""
-_READING_PER_UNIT = {
-    "at": 1000,
-    "elapsed_s": 1000,
-    "gpu_celsius": 10,
-    "gpu_watts": 100,
-    "gpu_limit_watts": 10,
-    "gpu_util_frac": 1000,
-    "gpu_memory_used_bytes": 2.0**-20,
-    "gpu_memory_total_bytes": 2.0**-20,
-    "cpu_celsius": 10,
-    "cpu_watts": 100,
-    "cpu_load_frac": 1000,
-    "machine_watts": 100,
-    "memory_used_bytes": 2.0**-20,
-    "battery_frac": 1000,
-    "gpu_clock_mhz": 1,
-    "gpu_fan_frac": 100,
-}
-"""How finely a reading is kept: no coarser than its sensor tells, so that a week at 1 Hz takes some 40 MB."""
-_READING_WORDS = frozenset(("gpu_watts_source", "cpu_watts_source", "machine_watts_source", "gpu_throttle"))
 _MAX_PENDING_ROWS = 100_000
+REMEDY = "`llm-tui resume` makes it anew from what can still be read, and goes on from the newest checkpoint."
 
 Meta = TypeVar("Meta")
-
-
-class MetaRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A fact about the run, as JSON."""
-
-    key: str
-    value: str
-
-
-TABLES = (
-    Table("meta", MetaRow, "key"),
-    Table("state", StateRow),
-    Table("heartbeat", HeartbeatRow, "role"),
-    Table("progress", ProgressRow, "kind"),
-    Table("ramp", RampRow, "number"),
-    Table("attempt", AttemptRow, "attempt"),
-    Table("step", StepRow, "step"),
-    Table("evaluation", EvaluationRow, "step"),
-    Table("text_sample", TextSampleRow, "step"),
-    Table("checkpoint", CheckpointRow, "step"),
-    Table("event", EventRow),
-    Table("log_mark", LogMarkRow, "offset"),
-    Table("reading", SensorRow, "elapsed_s", _READING_PER_UNIT, _READING_WORDS),
-    Table("reading_minute", MinuteRow, "key"),
-    Table("energy", EnergyRow, "segment"),
-    Table("tariff", TariffRow, "key"),
-    Table("thermal", ThermalRow, "segment"),
-    Table("command", CommandRow, "id"),
-    Table("acknowledgement", AcknowledgementRow, "command_id"),
-)
 
 
 class RunStore:
@@ -128,14 +65,36 @@ class RunStore:
     def __init__(self, path: Path, *, read_only: bool = False, busy_ms: int = 2000) -> None:
         if read_only and not path.exists():
             raise StoreError(f"{path} is not there.", "The run was deleted, or never got as far as this.")
+        self.path = path
         self._database = Database(path, TABLES, read_only=read_only, busy_ms=busy_ms)
         self._pending: deque[msgspec.Struct] = deque(maxlen=_MAX_PENDING_ROWS)
+        self._files = files_of(self.path)
+        self._damage: str | None = None
 
     def close(self) -> None:
         """Close the connection; rows that are still pending are tried once more."""
         if self._pending:
             self.flush()
         self._database.close()
+
+    @property
+    def damage(self) -> str | None:
+        """Why this connection is of no use any more, as a write found or the files beside it show; None: it is."""
+        if self._damage is None:
+            present = files_of(self.path)
+            for name, number in self._files.items():
+                if present.get(name) != number:
+                    self._damage = f"{name} was deleted or replaced while the run was using it"
+            self._files = present
+        return self._damage
+
+    def find_damage(self) -> str | None:
+        """As `damage`, and what SQLite finds on looking through the whole file; a second for a long run."""
+        return self.damage or self._database.find_damage()
+
+    def release(self) -> Database:
+        """Give the connection away: for making the store anew from it. The store is of no use afterwards."""
+        return self._database
 
     # --- writing ----------------------------------------------------------------------------------------------
 
@@ -144,8 +103,19 @@ class RunStore:
 
         Raises: BusyError where the lock is held for longer.
         """
-        with self._database.transaction():
+        with self._transaction():
             self._database.put_all(_stamped(row) for row in rows)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            with self._database.transaction():
+                yield
+        except DamageError as error:
+            if not is_damage(error):
+                raise
+            self._damage = str(error)
+            raise DamagedStoreError(f"{self.path} cannot be written: {error}", REMEDY) from error
 
     def queue(self, *rows: msgspec.Struct) -> None:
         """Remember rows until `flush`; the oldest of more than 100,000 are given up."""
@@ -158,25 +128,39 @@ class RunStore:
         rows = tuple(self._pending)
         try:
             self.put(*rows)
-        except BusyError:
+        except (BusyError, DamagedStoreError):
             return False
         for _ in rows:
             self._pending.popleft()
         return True
 
+    @property
+    def is_stalled(self) -> bool:
+        """Whether rows wait that could not be written."""
+        return bool(self._pending)
+
+    def tell(self, *rows: msgspec.Struct) -> None:
+        """Write rows now, or with the next flush where the store is locked, full or damaged."""
+        self.queue(*rows)
+        self.flush()
+
     def set_meta(self, **facts: Any) -> None:
         """Write facts as JSON."""
-        self.put(*(MetaRow(key=key, value=msgspec.json.encode(fact).decode()) for key, fact in facts.items()))
+        self.put(*_meta_rows(facts))
+
+    def keep(self, **facts: Any) -> None:
+        """Write facts as `tell` does rows."""
+        self.tell(*_meta_rows(facts))
 
     def set_state(self, state: RunState, reason: str = "") -> None:
         """Append a state, unless it is the newest one already."""
         newest = self.state()
         if newest is None or newest.state != state or newest.reason != reason:
-            self.put(StateRow(at=time.time(), state=state.value, reason=reason))
+            self.tell(StateRow(at=time.time(), state=state.value, reason=reason))
 
     def post_command(self, verb: str, who: str) -> int:
         """Append a request; the answer is its id."""
-        with self._database.transaction():
+        with self._transaction():
             newest = self._database.query("SELECT coalesce(max(id), 0) FROM command")[0][0]
             self._database.put(CommandRow(id=newest + 1, at=time.time(), verb=verb, who=who))
         return int(newest) + 1
@@ -196,7 +180,8 @@ class RunStore:
         if fact is not None:
             return fact
         raise StoreError(
-            f"{self._database.path} has no {key}.", "The run was made by another version, or is damaged."
+            f"{self._database.path} has no {key}.",
+            f"The run was made by another version, or is damaged. {REMEDY}",
         )
 
     def find_meta(self, key: str, kind: type[Meta]) -> Meta | None:
@@ -285,7 +270,7 @@ class RunStore:
 
     def minute_sums(self, longest_s: float) -> list[MinuteSum]:
         """The readings by the minute of the clock; an interval longer than `longest_s` is a gap, and left out."""
-        names, per = MinuteSum.__struct_fields__, _READING_PER_UNIT
+        names, per = MinuteSum.__struct_fields__, READING_PER_UNIT
         found = self._database.query(
             "WITH taken AS (SELECT *, elapsed_s - lag(elapsed_s) OVER (ORDER BY elapsed_s) AS took FROM reading) "
             f"SELECT at / 60000, sum(took) / 1000.0, sum(took * gpu_watts) / {1000.0 * per['gpu_watts']}, "
@@ -321,7 +306,7 @@ class RunStore:
         tail = f"WHERE elapsed_s >= ? AND {name} IS NOT NULL ORDER BY {name} DESC"
         if name not in self._database.columns_of(SensorRow):
             return None
-        row = self._database.row(SensorRow, tail, (round(since_s * _READING_PER_UNIT["elapsed_s"]),))
+        row = self._database.row(SensorRow, tail, (round(since_s * READING_PER_UNIT["elapsed_s"]),))
         return None if row is None else float(getattr(row, name))
 
     def roll_up(self) -> None:
@@ -338,10 +323,10 @@ class RunStore:
             f"SELECT elapsed_s / 60000, {reduced} FROM reading WHERE elapsed_s >= ? AND elapsed_s < ? GROUP BY 1",
             (first * 60_000, last * 60_000),
         )
-        with self._database.transaction():
+        with self._transaction():
             for index, name in enumerate(CHARTED_SENSORS):
                 first_key = self._database.word_id(name) * MINUTE_KEYS
-                per = _READING_PER_UNIT.get(name, 1)
+                per = READING_PER_UNIT.get(name, 1)
                 self._database.put_all(
                     MinuteRow(key=first_key + row[0], low=low / per, mean=mean / per, high=high / per)
                     for row in found
@@ -369,7 +354,7 @@ class RunStore:
         )
         if not newest:
             return merged_series(name, num_buckets, [], None)
-        per = _READING_PER_UNIT.get(name, 1)
+        per = READING_PER_UNIT.get(name, 1)
         last_ms, now = newest[0]
         rolled, number = self._num_rolled(), self._database.find_word_id(name)
         is_long = (
@@ -391,6 +376,10 @@ class RunStore:
                 (first_key, width_ms, num_buckets - 1, first_key, first_key + MINUTE_KEYS),
             )
         return merged_series(name, num_buckets, parts, None if now is None else now / per)
+
+
+def _meta_rows(facts: dict[str, Any]) -> list[MetaRow]:
+    return [MetaRow(key=key, value=msgspec.json.encode(fact).decode()) for key, fact in facts.items()]
 
 
 def _stamped(row: msgspec.Struct) -> msgspec.Struct:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from engine.errors import EngineError, RunFailedError, TrainerExit
+from engine.errors import DeviceGoneError, EngineError, RunFailedError, TrainerExit
 from engine.records import RunPlan
 from engine.runs.folder import RunFolder
 from engine.runs.lock import Lock
@@ -35,7 +35,7 @@ INTERRUPTED = 130
 def main(arguments: list[str] | None = None) -> int:
     """Run one of these, and say with which exit code to end.
 
-    That of `TrainerExit` for `run`, else 0; 2 for an EngineError, 130 for Ctrl-C.
+    That of `TrainerExit` for `run`, else 0; 2 for an EngineError, 12 for a device that is gone, 130 for Ctrl-C.
     """
     parsed = _parser().parse_args(arguments)
     try:
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _probe()
     except EngineError as error:
         sys.stderr.write(f"{error}\n")
-        return TrainerExit.REFUSED
+        return TrainerExit.NO_DEVICE if isinstance(error, DeviceGoneError) else TrainerExit.REFUSED
     except KeyboardInterrupt:
         return INTERRUPTED
 

@@ -140,8 +140,8 @@ class Share(NamedTuple):
 
 
 def _dealt(starts: Iterator[int], micro_batch: int, share: Share) -> Iterator[list[int]]:
-    """The windows of one micro-batch after the other, those that others have left out."""
-    while True:
+    """The windows of one micro-batch after the other, without end, but for those that are of other processes."""
+    while share.num_own:
         for number in range(share.num_micro_batches):
             batch = [next(starts) for _ in range(micro_batch)]
             if number % share.of == share.seat:
@@ -201,8 +201,10 @@ class BatchStream:
 
     def _read_ahead(self) -> None:
         try:
-            while not self._is_closed.is_set():
-                batch = read_windows(self._tokens, next(self._batches), self._context)
+            for starts in self._batches:
+                if self._is_closed.is_set():
+                    return
+                batch = read_windows(self._tokens, starts, self._context)
                 self._ready.put(batch.pin_memory() if self._device.type == "cuda" else batch)
         except (OSError, ValueError, RuntimeError, MemoryError, CorpusError) as error:
             self._ready.put(error)

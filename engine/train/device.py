@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from engine.errors import EngineError
+from engine.errors import DeviceGoneError, EngineError
 from engine.records import RunPlan
 from engine.train.loss import cross_entropy_sum
 from engine.train.model import Decoder
@@ -27,7 +27,7 @@ _MAX_IN_FLIGHT = 2
 class Accelerator:
     """Where and in which formats a run computes.
 
-    Raises: EngineError where the plan wants a GPU that torch cannot use.
+    Raises: DeviceGoneError where the plan wants a GPU that torch cannot use.
     """
 
     def __init__(self, plan: RunPlan, index: int | None = None) -> None:
@@ -36,7 +36,7 @@ class Accelerator:
             # The very GPU that was planned for and locked; torch looks at this when it first touches CUDA.
             os.environ.setdefault("CUDA_VISIBLE_DEVICES", plan.device.identity)
         if plan.device.kind == "cuda" and not torch.cuda.is_available():
-            raise EngineError(
+            raise DeviceGoneError(
                 f"The run was planned for {plan.device.name}, and torch {torch.__version__} finds no usable GPU.",
                 "Look at nvidia-smi and CUDA_VISIBLE_DEVICES; once the GPU is back, start the run again.",
             )

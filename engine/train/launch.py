@@ -45,18 +45,18 @@ def lead(folder: RunFolder, scale: ScaleSettings, max_restarts: int, parent_pid:
     Raises: EngineError where the settings do not fit.
     """
     store = RunStore(folder.store_path)
-    store.queue(MetaRow(key=EXIT_FACT, value="null"))
-    _flush(store)
+    _keep_exit(store, TrainerExit.ORPHANED)  # what is true where the leader never comes to tell
     if scale.nodes > 1:
         _require_address(scale)
     # Alone, the agent takes a port that is free.
     endpoint = scale.address if scale.nodes > 1 else "127.0.0.1:0"
     work = module_argv("engine.train", "work", str(folder.path))
     is_whole = _run_agent(work, endpoint, scale, max_restarts, parent_pid, is_host=True)
-    code = _exit_code(folder)
-    if code is not None:
-        return code
-    return TrainerExit.ORPHANED if is_whole else 1
+    store = RunStore(folder.store_path)
+    try:
+        return store.meta(EXIT_FACT, int) if is_whole else 1
+    finally:
+        store.close()
 
 
 def join(workspace: Path, scale: ScaleSettings, max_restarts: int) -> int:
@@ -77,14 +77,6 @@ def _require_address(scale: ScaleSettings) -> None:
             f"scale.address = {scale.address!r} is no HOST:PORT.",
             'Set it, on all machines, to where the one that leads is reached, e.g. "10.0.0.1:29400".',
         )
-
-
-def _exit_code(folder: RunFolder) -> int | None:
-    store = RunStore(folder.store_path)
-    try:
-        return store.find_meta(EXIT_FACT, int)
-    finally:
-        store.close()
 
 
 def _run_agent(
@@ -207,18 +199,15 @@ def work(place: Path, *, joins: bool) -> int:
         _enter_restart(folder)
     from engine.train.loop import train
 
-    def kept(code: int) -> int:
-        store = RunStore(folder.store_path)
-        store.queue(MetaRow(key=EXIT_FACT, value=msgspec.json.encode(int(code)).decode()))
-        _flush(store)
-        return 0
-
+    team = ProcessTeam(is_leader=True)
     try:
-        team = ProcessTeam(is_leader=True)
-        return kept(train(folder.path, os.getppid(), team))
+        code = train(folder.path, os.getppid(), team)
     except EngineError as error:
         sys.stderr.write(f"{error}\n")
-        return kept(TrainerExit.REFUSED)
+        code = TrainerExit.REFUSED
+    _keep_exit(RunStore(folder.store_path), code)
+    # What was saved because another process died is to be gone on with, by all.
+    return 1 if code is TrainerExit.ORPHANED and team.is_broken else 0
 
 
 def _work_behind(workspace: Path) -> int:
@@ -264,6 +253,11 @@ def _enter_restart(folder: RunFolder) -> None:
                 from_step=checkpoint.step if checkpoint else 0,
             ),
         )
+    _flush(store)
+
+
+def _keep_exit(store: RunStore, code: TrainerExit) -> None:
+    store.queue(MetaRow(key=EXIT_FACT, value=str(int(code))))
     _flush(store)
 
 

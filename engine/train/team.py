@@ -147,6 +147,8 @@ class ProcessTeam(Team):
         self.size = dist.get_world_size()
         self.local_rank = int(os.environ["LOCAL_RANK"])
         self.is_leader = is_leader
+        self.is_broken = False
+        """Whether another process was found to be gone."""
         rank = dist.get_rank()
         leads = torch.tensor([rank if is_leader else -1])
         dist.all_reduce(leads, dist.ReduceOp.MAX, group=self._orders)
@@ -182,7 +184,7 @@ class ProcessTeam(Team):
 
     def _broadcast(self, data: bytes) -> bytes:
         length = torch.tensor([len(data)])
-        with _talking():
+        with self._talking():
             dist.broadcast(length, self._leader, group=self._orders)
             buffer = torch.frombuffer(bytearray(data or int(length.item())), dtype=torch.uint8)
             dist.broadcast(buffer, self._leader, group=self._orders)
@@ -195,7 +197,7 @@ class ProcessTeam(Team):
         """
         told: list[Any] = [None] * self.size
         mine = None if problem is None else (problem.title, problem.remedy)
-        with _talking():
+        with self._talking():
             dist.all_gather_object(told, mine, group=self._orders)
         found = next((each for each in told if each is not None), None)
         if found is not None:
@@ -203,13 +205,13 @@ class ProcessTeam(Team):
 
     def share(self, tensors: Iterable[Tensor]) -> None:
         """Make tensors in all processes what they are in the leader's."""
-        with _talking():
+        with self._talking():
             for tensor in tensors:
                 dist.broadcast(tensor.detach(), self._leader)
 
     def sum(self, tensors: list[Tensor]) -> None:
         """Make each tensor the sum of all processes' own."""
-        with _talking():
+        with self._talking():
             works = [dist.all_reduce(tensor, async_op=True) for tensor in tensors]
             for work in works:
                 work.wait()
@@ -217,20 +219,20 @@ class ProcessTeam(Team):
     def meet(self, status: int) -> int:
         """Wait for all; the worst status of any."""
         worst = torch.tensor([status])
-        with _talking():
+        with self._talking():
             dist.all_reduce(worst, dist.ReduceOp.MAX, group=self._orders)
         return int(worst.item())
 
-
-@contextmanager
-def _talking() -> Iterator[None]:
-    """What torch raises where a connection is gone, as a PeerLostError: it has no type of its own for gloo's."""
-    try:
-        yield
-    except RuntimeError as error:
-        if is_out_of_memory(error):
-            raise
-        raise PeerLostError(str(error).splitlines()[0]) from error
+    @contextmanager
+    def _talking(self) -> Iterator[None]:
+        """What torch raises where a connection is gone, as a PeerLostError: it has no type of its own for gloo's."""
+        try:
+            yield
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            self.is_broken = True
+            raise PeerLostError(str(error).splitlines()[0]) from error
 
 
 ALONE = Team()

@@ -93,6 +93,9 @@ def test_a_process_that_is_killed_is_started_again_and_the_run_goes_on_alone(
     make_run: MakeRun, start_trainer: Start
 ):
     run = make_run({"max_restarts": 3}, {"processes": 2}, steps=LONG)
+    store = run.open(read_only=False)
+    store.put(AttemptRow(attempt=1, at=0.0, pid=0, from_step=0))  # as the supervisor does
+    store.close()
     agent = start_trainer(run)
     wait_for(lambda: num_steps(run) > 5, 120, "steps")
     assert answer(run, "pause") == "Paused."
