@@ -53,29 +53,33 @@ def state(run: RunFolder) -> RunState:
     return Workspace(run.workspace).status(run.id).state
 
 
+@pytest.mark.faults
+@pytest.mark.timeout(400)
 def test_a_crash_loop_backs_off_gives_up_says_why_and_can_be_resumed(
     make_workspace: Make, injected: Path
 ) -> None:
-    run = made(make_workspace(SHORT * 1024), "training.max_restarts=2")
+    run = made(make_workspace(SHORT * 1024), "training.max_restarts=1")
     injected.write_text("step 1 cuda 99")
-    assert started(run).wait(120) == 0
+    assert started(run).wait(170) == 0
     assert state(run) is RunState.FAILED
-    assert "RuntimeError: CUDA error: unspecified launch failure" in reason(run) and "3 times" in reason(run)
+    assert "RuntimeError: CUDA error: unspecified launch failure" in reason(run) and "2 times" in reason(run)
     assert "CUDA error" in events(run)["restart"]
     store = run.open()
     attempts = store.rows(AttemptRow, "ORDER BY attempt")
     store.close()
-    assert [row.attempt for row in attempts] == [1, 2, 3]
+    assert [row.attempt for row in attempts] == [1, 2]
     assert not run.is_supervised and trainer_pid(run) is None, "nobody is left to spend anything"
     used = Workspace(run.workspace).status(run.id).machine_energy_j
     time.sleep(1.0)
     assert Workspace(run.workspace).status(run.id).machine_energy_j == used
     # The fault is gone: it goes on.
     injected.unlink()
-    assert started(run).wait(120) == 0
+    assert started(run).wait(170) == 0
     assert state(run) is RunState.FINISHED and runs.steps(run) == list(range(1, SHORT + 1))
 
 
+@pytest.mark.faults
+@pytest.mark.timeout(400)
 def test_after_a_reboot_stale_locks_and_used_process_ids_stand_in_nobodys_way(make_workspace: Make) -> None:
     run = made(make_workspace(SHORT * 1024))
     process = started(run)
@@ -96,7 +100,7 @@ def test_after_a_reboot_stale_locks_and_used_process_ids_stand_in_nobodys_way(ma
         status = Workspace(run.workspace).status(run.id)
         assert status.state is RunState.FAILED and "llm-tui resume" in (status.reason or "")
         assert status.supervisor_pid is None and status.trainer_pid is None
-        assert started(run).wait(120) == 0
+        assert started(run).wait(170) == 0
         assert state(run) is RunState.FINISHED and bystander.poll() is None, "it was none of ours"
     finally:
         bystander.kill()
