@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-faults check lint format types contracts clean
-.PHONY: bench bench-energy bench-engine bench-footprint bench-loss bench-safety bench-telemetry bench-tui
+.PHONY: bench bench-corpus bench-energy bench-engine bench-footprint bench-loss bench-safety bench-telemetry bench-tui
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,7 +36,11 @@ types: $(VENV)/.installed-dev
 contracts: $(VENV)/.installed-dev
 	@$(BIN)/lint-imports
 
-bench: bench-energy bench-telemetry bench-tui bench-engine bench-footprint bench-loss bench-safety ## every measurement behind docs/LOG.md, on this machine
+bench: bench-energy bench-telemetry bench-tui bench-engine bench-footprint bench-loss bench-corpus bench-safety ## every measurement behind docs/LOG.md, on this machine
+
+bench-corpus: $(VENV)/.installed-dev ## tokenizing beside tokenizers' own batch encoding, and its memory under a limit
+	@$(BIN)/python -m bench.corpus rate $(ARGS)
+	@$(BIN)/python -m bench.corpus memory 400 256
 
 bench-energy: $(VENV)/.installed-bench ## error of the GPU's energy against a known truth, beside Zeus and CodeCarbon
 	@$(BIN)/python -m bench.energy $(ARGS)

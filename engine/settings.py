@@ -47,18 +47,45 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     )
 
 
+class CorpusPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One source of a corpus of several, and how often it is read."""
+
+    source: Annotated[str | list[str], Meta(description="files, folders and patterns, as corpus.source")]
+    weight: Annotated[
+        float,
+        Meta(gt=0, le=100, description="times it is read while a source of weight 1 is read once, e.g. 0.5"),
+    ] = 1.0
+    text_field: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=200,
+                description="as corpus.text_field, which holds where it is absent",
+            ),
+        ]
+        | None
+    ) = None
+
+
 class CorpusSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the model learns from."""
 
     source: Annotated[
         str | list[str],
         Meta(
-            description='files and folders of .txt .md .jsonl, one or a list; "builtin:python" is the source '
-            "of the Python standard library on this machine"
+            description="files, folders and patterns such as data/**/*.jsonl.gz, one or a list: .txt .md .jsonl "
+            '.jsonl.gz .jsonl.zst .parquet; "builtin:python" is the source of the Python standard library on this '
+            "machine"
         ),
     ] = "builtin:python"
     text_field: Annotated[
-        str, Meta(min_length=1, max_length=200, description="the field of a .jsonl line that holds the text")
+        str,
+        Meta(
+            min_length=1,
+            max_length=200,
+            description="the field of a .jsonl line, or the column of a .parquet file, that holds the text",
+        ),
     ] = "text"
     validation_frac: Annotated[
         float,
@@ -68,6 +95,16 @@ class CorpusSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         float,
         Meta(ge=0.01, le=1024, description="MiB of text the tokenizer is trained on, spread over the corpus"),
     ] = 8.0
+    mix: Annotated[
+        list[CorpusPart],
+        Meta(
+            description="several sources with weights, as [[corpus.mix]], in place of source",
+            extra={
+                "example": '[[corpus.mix]]\nsource = "web/*.parquet"\n[[corpus.mix]]\nsource = "books"\nweight = 3.0'
+            },
+        ),
+    ] = []
+    """Last, as `EnergySettings.tariff`."""
 
 
 class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -138,6 +175,30 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     ] = 5
 
 
+class ScaleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many processes train together; tokens_per_step stays what it is, and each does its share of it."""
+
+    processes: Annotated[
+        int,
+        Meta(ge=1, le=64, description="processes on this machine, one a GPU; on a CPU they share its cores"),
+    ] = 1
+    nodes: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1024,
+            description="machines, this one among them; on each of the others: llm-tui join",
+        ),
+    ] = 1
+    address: Annotated[
+        str,
+        Meta(
+            max_length=200,
+            description='where the other machines find this one, e.g. "10.0.0.1:29400"; needed where nodes is above 1',
+        ),
+    ] = ""
+
+
 class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where a run pauses or ends; 0 means no limit."""
 
@@ -156,6 +217,10 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     min_free_disk_gib: Annotated[
         float, Meta(ge=0, le=1e6, description="GiB; a run that leaves less free on its disk stops; 0 = none")
     ] = 0.5
+    min_battery_frac: Annotated[
+        float,
+        Meta(ge=0, le=0.95, description="0 to 1; on battery at this charge: checkpoint and pause; 0 = none"),
+    ] = 0.2
     vram_budget_gib: Annotated[
         float, Meta(ge=0, le=1e5, description="GiB the plan may use (of RAM on a CPU); 0 = what is free")
     ] = 0.0
@@ -322,6 +387,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     model: ModelSettings = ModelSettings()
     corpus: CorpusSettings = CorpusSettings()
     training: TrainingSettings = TrainingSettings()
+    scale: ScaleSettings = ScaleSettings()
     limits: LimitSettings = LimitSettings()
     energy: EnergySettings = EnergySettings()
     cloud: CloudSettings = CloudSettings()

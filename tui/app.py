@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import on, work
+from rich.console import Console
+from textual import constants, on, work
 from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.content import Content
@@ -19,6 +20,7 @@ from textual.screen import Screen
 from textual.widgets import Static
 
 from engine.errors import EngineError
+from engine.process import workspace_path
 from engine.records import RunSnapshot, RunSummary
 from tui import format as fmt
 from tui import modes
@@ -40,6 +42,8 @@ from tui.theme import NIGHT
 from tui.verbs import is_live, live_run
 
 if TYPE_CHECKING:
+    from textual.driver import Driver
+
     from engine.story import Digest
 
 
@@ -74,10 +78,20 @@ class LlmTui(App[str | None]):
 
     def __init__(self, folder: Path, bridge: Bridge | None = None) -> None:
         super().__init__()
+        # What an error of our own prints: Rich lets escape sequences in a message through, so without colours.
+        self.error_console = Console(markup=False, highlight=False, stderr=True, color_system=None)
         self.folder = folder
         self.bridge = bridge or Bridge(folder)
         self.follower = Follower(self, self.bridge)
         self.lookout = Lookout(self, self.bridge)
+
+    def get_driver_class(self) -> type[Driver]:
+        """Our own terminal, unless the environment names another driver, as a browser's server does."""
+        if constants.DRIVER is not None:
+            return super().get_driver_class()
+        from tui.terminal import Terminal
+
+        return Terminal
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Our own tokens, for themes that do not have them."""
@@ -266,7 +280,7 @@ class LlmTui(App[str | None]):
 
 def open_app(folder: Path) -> int:
     """Run the app on a workspace and print its farewell; the answer is the exit status."""
-    app = LlmTui(folder.expanduser().absolute())
+    app = LlmTui(workspace_path(folder))
     farewell = app.run()
     if farewell:
         sys.stdout.write(f"{farewell}\n")

@@ -256,6 +256,13 @@ def open_workspace(folder: Path) -> Workspace:
     return Workspace(folder)
 
 
+def join_argv(folder: Path) -> list[str]:
+    """A command whose process trains along in a run that another machine leads, to its end."""
+    from engine.process import module_argv
+
+    return module_argv("engine.train", "join", str(folder))
+
+
 def to_json(record: Any) -> str:
     """A record, or a list of them, as one JSON document."""
     from engine.runs import client

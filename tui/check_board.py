@@ -113,7 +113,8 @@ class CheckBoard:
         """Whether the last lock is gone, opened by the person, and the step that had waited for it was left out."""
         last = self.verdicts.get(LAST_STEP)
         has_decided = self._begun_with != (self.waivers, self.ticks)
-        is_left_out = last is not None and last.status == "skipped"
+        is_off = any(step.is_off for step in self.steps if step.id == LAST_STEP)
+        is_left_out = last is not None and last.status == "skipped" and not is_off
         return has_decided and is_left_out and self.readiness().is_unlocked
 
     # --- how it stands ------------------------------------------------------------------------------------------

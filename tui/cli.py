@@ -18,12 +18,19 @@ import click
 from engine.errors import BlockedError, EngineError, ExitCode
 from engine.sqlite import BusyError
 from tui.format import clean
+from tui.join import join_command
+from tui.streams import guard_streams
 
 Command = Callable[..., Any]
 
 
 class _Group(click.Group):
     """Shows what the engine has to say as one message with its remedy."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run a command on streams that are there and clean."""
+        guard_streams()
+        return super().main(*arguments, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -41,9 +48,7 @@ class _Group(click.Group):
             ctx.exit(int(ExitCode.OK))
         except (OSError, BusyError) as error:
             click.echo(f"llm-tui: {clean(str(error))}", err=True)
-            click.echo(
-                "  → Look that the workspace is there, writable and not held by another program.", err=True
-            )
+            click.echo("  → Look that the workspace is there, writable and held by nobody else.", err=True)
             ctx.exit(int(ExitCode.USAGE))
 
 
@@ -60,11 +65,7 @@ def _workspace(ctx: click.Context) -> Any:
 
 def _set_option(command: Command) -> Command:
     return click.option(
-        "--set",
-        "overrides",
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="override a setting, e.g. training.tokens=200000",
+        "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="a setting: training.tokens=200000"
     )(command)
 
 
@@ -314,11 +315,20 @@ def pause_command(ctx: click.Context, run: str | None) -> None:
 @main.command("resume")
 @_run_argument
 @_set_option
+@_waive_option
+@_tick_option
 @click.pass_context
-def resume_command(ctx: click.Context, run: str | None, overrides: Sequence[str]) -> None:
-    """Go on with a run that is paused, stopped, failed or lost; --set changes its limits alone."""
+def resume_command(
+    ctx: click.Context,
+    run: str | None,
+    overrides: Sequence[str],
+    waivers: Sequence[str],
+    ticks: Sequence[str],
+) -> None:
+    """Go on with a run that is paused, stopped, failed or lost; --set changes limits and scale alone."""
     workspace = _workspace(ctx)
-    click.echo(clean(workspace.resume(workspace.find(run), overrides=overrides, via="command line")))
+    agreed = {"overrides": overrides, "waivers": _parse_waivers(waivers), "ticks": ticks}
+    click.echo(clean(workspace.resume(workspace.find(run), **agreed, via="command line")))
 
 
 @main.command("checkpoint")
@@ -348,12 +358,15 @@ def ledger_command(ctx: click.Context, as_json: bool, as_csv: bool) -> None:
     workspace = _workspace(ctx)
     if as_json and as_csv:
         raise click.UsageError("--json and --csv are two documents: ask for one of them.")
-    if as_json:
-        _print_json(workspace.ledger())
-    elif as_csv:
+    if as_csv:
         click.echo(workspace.ledger_csv(), nl=False)
+    elif as_json:
+        _print_json(workspace.ledger())
     else:
         print_ledger(workspace.ledger())
+
+
+main.add_command(join_command)
 
 
 @main.command("report")

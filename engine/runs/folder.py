@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -132,7 +132,8 @@ def create(
     run_id = f"{time.strftime('%m%d-%H%M%S')}-{plan.preset}-{secrets.token_hex(2)}"
     folder = RunFolder((parent or runs_folder(workspace)) / run_id)
     try:
-        folder.path.mkdir(mode=0o700, parents=True)
+        atomic.make_private(folder.path.parent)
+        folder.path.mkdir(mode=0o700)
         resolved = msgspec.structs.replace(settings.model, preset=plan.preset)
         freeze(msgspec.structs.replace(settings, model=resolved), folder.settings_path)
         _put_last(folder)
@@ -158,6 +159,21 @@ def create(
     finally:
         store.close()
     return folder
+
+
+def agree(folder: RunFolder, waivers: Mapping[str, str], ticks: Sequence[str]) -> None:
+    """What a person waives and ticks for the next start of a run; what was waived before stays in its books."""
+    store = folder.open(read_only=False)
+    try:
+        store.set_meta(former_waivers=all_waivers(store), waivers=dict(waivers), ticks=tuple(ticks))
+    finally:
+        store.close()
+
+
+def all_waivers(store: RunStore) -> dict[str, str]:
+    """Every check that was waived for a start of the run, with the newest reason."""
+    former = store.find_meta("former_waivers", dict[str, str]) or {}
+    return former | store.meta("waivers", dict[str, str])
 
 
 def _put_last(folder: RunFolder) -> None:
@@ -198,6 +214,10 @@ def find(workspace: Path, run: str | None) -> RunFolder:
 
     Raises: EngineError where there is none, or more than one.
     """
+    if run is not None and not run.strip():
+        raise EngineError(
+            "The name of the run is empty.", "Name a run, or leave the name out for the newest."
+        )
     runs = all_runs(workspace)
     if not runs:
         raise EngineError(f"There is no run in {workspace}.", "`llm-tui run` starts one.")

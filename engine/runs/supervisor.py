@@ -38,7 +38,7 @@ from engine.runs.lock import REHEARSING, Lock, device_lock_path, holder
 from engine.runs.mend import mend
 from engine.runs.ramp import BatchRamp
 from engine.runs.silence import Silence
-from engine.runs.watch import Watch, event, guarded
+from engine.runs.watch import Watch, event
 from engine.sqlite import BusyError
 
 MAX_SILENCE_S = 120.0
@@ -77,7 +77,7 @@ class Supervisor:
         self._waivers = self._store.meta("waivers", dict[str, str])
         self._ticks = self._store.find_meta("ticks", tuple[str, ...]) or ()
         self._device_lock = Lock(device_lock_path(self._plan.device.identity))
-        self._watch = Watch(self._store, guarded(self._settings, self._waivers), folder.path, os.getpid())
+        self._watch = Watch(self._store, self._settings, folder.path, os.getpid())
         self._child: Child | None = None
         self._is_training = False
         self._stop: Outcome | None = None
@@ -97,6 +97,8 @@ class Supervisor:
         try:
             outcome = await self._course()
         except DamagedStoreError as error:
+            if self._child and self._child.is_alive:
+                await self._child.end()
             outcome = Outcome(RunState.PREPARING, damage=error.title)
         finally:
             for task in (answering, watching, waking):
@@ -240,7 +242,7 @@ class Supervisor:
             await self._sleep_unless_stopped(back_off_s)
 
     async def _attempt(self) -> int:
-        """One start of the trainer to its end; the exit code."""
+        """One start of the trainer to its end; the exit code. torch's agent may enter more starts meanwhile."""
         self._num_attempts = number = max(self._num_attempts, self._store.num_rows(AttemptRow)) + 1
         self._watch.phase = "training"
         row = AttemptRow(attempt=number, at=time.time(), pid=0, from_step=self._checkpoint_step())
@@ -256,7 +258,10 @@ class Supervisor:
         finally:
             self._is_training = self._watch.guards = False
         pid = self._child.pid if self._child else 0
-        ended = msgspec.structs.replace(row, pid=pid, ended_at=time.time(), outcome=how_it_ended(exit_code))
+        newest = self._store.newest(AttemptRow, "attempt") or row
+        ended = msgspec.structs.replace(
+            newest, pid=pid, ended_at=time.time(), outcome=how_it_ended(exit_code)
+        )
         self._store.tell(ended)
         return exit_code
 

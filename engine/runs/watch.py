@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -22,6 +21,7 @@ from engine.records import EnergyRow, HeartbeatRow, LogMarkRow, SensorRow, Tarif
 from engine.runs.books import Scribe
 from engine.runs.events import event as event
 from engine.runs.folder import RunFolder
+from engine.runs.mains import PowerGuard
 from engine.runs.store import RunStore
 from engine.runs.thermal import ThermalGuard
 from engine.settings import Settings
@@ -59,6 +59,7 @@ class Watch:
         self._sampler = Sampler(settings.energy, interval_s=settings.telemetry.interval_s)
         segment, interval_s = len(self._former) + 1, settings.telemetry.interval_s
         self._thermal = ThermalGuard(store, settings.limits, segment, longest_s=max(5.0, 5 * interval_s))
+        self._power = PowerGuard(store, settings.limits)
         self._has_asked_to_stop = False
         self._tariff = TariffMeter(settings.energy, store.rows(TariffRow), len(self._former) + 1)
         self._limits = LimitGuard(settings.limits, settings.energy.currency)
@@ -118,6 +119,7 @@ class Watch:
         self._mind_log()
         if self.guards:
             self._thermal.watch(reading.row, reading.monotonic_s)
+            self._power.watch(reading.row, reading.monotonic_s, reading.suspended_s)
             self._guard_budget(reading.at)
         else:
             self._thermal.rest()
@@ -175,12 +177,3 @@ class Watch:
             cost=cost_so_far(total_energy(rows).machine_j, self._tariff.rows, self._settings.energy),
             free_bytes=disk_free_bytes(self._folder),
         )
-
-
-def guarded(settings: Settings, waivers: Mapping[str, str]) -> Settings:
-    """The settings that the guard keeps to: who waived the disk's check is not stopped by the same limit."""
-    if "disk" not in waivers:
-        return settings
-    return msgspec.structs.replace(
-        settings, limits=msgspec.structs.replace(settings.limits, min_free_disk_gib=0.0)
-    )

@@ -134,6 +134,8 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
     """As the kernel names it: "ext4", "nfs4", "tmpfs"; empty where unknown."""
     mount_point: str
     """Empty where unknown."""
+    device: int
+    """The kernel's number of it: two paths with the same one share the free bytes."""
 
 
 def disk(path: Path, root: Path = Path("/")) -> Disk | None:
@@ -144,7 +146,7 @@ def disk(path: Path, root: Path = Path("/")) -> Disk | None:
     there = _nearest(path)
     try:
         there = there.resolve()
-        state = os.statvfs(there)
+        state, device = os.statvfs(there), there.stat().st_dev
     except OSError:
         return None
     mount_point, file_system = "", ""
@@ -159,6 +161,7 @@ def disk(path: Path, root: Path = Path("/")) -> Disk | None:
         free_bytes=state.f_bavail * state.f_frsize,
         file_system=file_system,
         mount_point=mount_point,
+        device=device,
     )
 
 

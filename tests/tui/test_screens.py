@@ -10,13 +10,26 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from textual.events import Key
 
 from engine.errors import BlockedError, StoreError
 from engine.records import EventRow, RunState, TextSampleRow
-from tests.tui.recorded import CPU, RUN_ID, RecordedBridge, checks, days, entry, estimated, in_state, snapshot
+from tests.tui.recorded import (
+    CPU,
+    RUN_ID,
+    RecordedBridge,
+    checks,
+    days,
+    digest,
+    entry,
+    estimated,
+    in_state,
+    snapshot,
+)
 from tests.tui.test_format import HOSTILE
 from tui.app import LlmTui
 from tui.dialogs.confirm import StopRunDialog, WelcomeDialog
+from tui.dialogs.digest import DigestDialog
 from tui.dialogs.help import HelpDialog
 from tui.dialogs.waive import WaiveDialog
 from tui.screens.ledger import totals_text
@@ -505,4 +518,18 @@ async def test_text_from_outside_is_shown_and_never_obeyed() -> None:
             assert not any(ord(character) < 32 and character != "\n" for character in shown)
             assert not any(bad in shown for bad in "\x7f\x9b\x90\x9c\u202e\u2066\u200b\u2028\ud800")
             assert "[bold red]" in shown or key in "45"
+        assert app.is_running
+
+
+async def test_two_keys_at_once_answer_a_dialog_once() -> None:
+    bridge = RecordedBridge(in_state("running"))
+    bridge.digest = digest()
+    async with opened(bridge) as (app, pilot):
+        await until(pilot, lambda: isinstance(app.screen, DigestDialog))
+        dialog = app.screen
+        for key in ("a", "b"):
+            dialog.post_message(Key(key, key))
+        await until(pilot, lambda: not app.screen.is_modal)
+        await pilot.press("x")
+        await until(pilot, lambda: isinstance(app.screen, StopRunDialog))
         assert app.is_running

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Generic, TypeVar
 
 from textual.app import ComposeResult
+from textual.await_complete import AwaitComplete
 from textual.containers import Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
@@ -13,7 +14,20 @@ from textual.widgets import Static
 Result = TypeVar("Result")
 
 
-class Dialog(ModalScreen[Result], Generic[Result]):
+class Question(ModalScreen[Result], Generic[Result]):
+    """A screen over the others that is answered once."""
+
+    _is_answered = False
+
+    def dismiss(self, result: Result | None = None) -> AwaitComplete:
+        """Answer; of two keys in one burst the second would close what lies below, so it does nothing."""
+        if self._is_answered:
+            return AwaitComplete()
+        self._is_answered = True
+        return super().dismiss(result)
+
+
+class Dialog(Question[Result], Generic[Result]):
     """A title, text, whatever the dialog adds, and the keys that answer it."""
 
     DEFAULT_CSS: ClassVar[str] = """

@@ -85,5 +85,8 @@ def _end_of(text: str, width: int) -> str:
 
 
 def _short(folder: Path) -> str:
-    home = Path.home()
+    try:
+        home = Path.home()
+    except RuntimeError:  # a user without a name and without HOME, as in many containers
+        return str(folder)
     return f"~/{folder.relative_to(home)}" if folder.is_relative_to(home) and folder != home else str(folder)
