@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from engine.shape import MOST_CONTEXT
+
 Auto = Literal["auto"]
 Count = Annotated[int, Meta(ge=1, le=10**12)]
 Seconds = Annotated[float, Meta(ge=1, le=604_800)]
@@ -39,10 +41,31 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ) = None
     n_embd: Annotated[int, Meta(ge=8, le=32_768, description="width of the model")] | None = None
     intermediate: Annotated[int, Meta(ge=8, le=131_072, description="width of the SwiGLU")] | None = None
-    context: Annotated[int, Meta(ge=16, le=131_072, description="tokens a sequence")] | None = None
+    context: Annotated[int, Meta(ge=16, le=MOST_CONTEXT, description="tokens a sequence")] | None = None
     tie_embeddings: Annotated[bool, Meta(description="share the embedding with the output head")] | None = (
         None
     )
+
+
+class CorpusPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One source of a corpus of several, and how often it is read."""
+
+    source: Annotated[str | list[str], Meta(description="files, folders and patterns, as corpus.source")]
+    weight: Annotated[
+        float,
+        Meta(gt=0, le=100, description="times it is read while a source of weight 1 is read once, e.g. 0.5"),
+    ] = 1.0
+    text_field: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=200,
+                description="as corpus.text_field, which holds where it is absent",
+            ),
+        ]
+        | None
+    ) = None
 
 
 class CorpusSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -51,12 +74,18 @@ class CorpusSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     source: Annotated[
         str | list[str],
         Meta(
-            description='files and folders of .txt .md .jsonl, one or a list; "builtin:python" is the source '
-            "of the Python standard library on this machine"
+            description="files, folders and patterns such as data/**/*.jsonl.gz, one or a list: .txt .md .jsonl "
+            '.jsonl.gz .jsonl.zst .parquet; "builtin:python" is the source of the Python standard library on this '
+            "machine"
         ),
     ] = "builtin:python"
     text_field: Annotated[
-        str, Meta(min_length=1, max_length=200, description="the field of a .jsonl line that holds the text")
+        str,
+        Meta(
+            min_length=1,
+            max_length=200,
+            description="the field of a .jsonl line, or the column of a .parquet file, that holds the text",
+        ),
     ] = "text"
     validation_frac: Annotated[
         float,
@@ -66,6 +95,16 @@ class CorpusSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         float,
         Meta(ge=0.01, le=1024, description="MiB of text the tokenizer is trained on, spread over the corpus"),
     ] = 8.0
+    mix: Annotated[
+        list[CorpusPart],
+        Meta(
+            description="several sources with weights, as [[corpus.mix]], in place of source",
+            extra={
+                "example": '[[corpus.mix]]\nsource = "web/*.parquet"\n[[corpus.mix]]\nsource = "books"\nweight = 3.0'
+            },
+        ),
+    ] = []
+    """Last, as `EnergySettings.tariff`."""
 
 
 class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -127,13 +166,43 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     keep_checkpoints: Annotated[
         int, Meta(ge=2, le=1000, description="newest checkpoints kept; never fewer than two")
     ] = 2
-    sample_prompt: Annotated[str, Meta(max_length=2000, description="how every text sample begins")] = "def "
+    sample_prompt: Annotated[
+        Annotated[str, Meta(max_length=2000)]
+        | Annotated[list[Annotated[str, Meta(max_length=2000)]], Meta(min_length=1, max_length=8)],
+        Meta(
+            description="how the text samples begin: one text, or a list of up to 8, each sampled every time"
+        ),
+    ] = "def "
     max_restarts: Annotated[
         int,
         Meta(
             ge=0, le=1000, description="restarts in a row, without a new checkpoint between, before it fails"
         ),
     ] = 5
+
+
+class ScaleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many processes train together; tokens_per_step stays what it is, and each does its share of it."""
+
+    processes: Annotated[
+        int,
+        Meta(ge=1, le=64, description="processes on this machine, one a GPU; on a CPU they share its cores"),
+    ] = 1
+    nodes: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1024,
+            description="machines, this one among them; on each of the others: llm-tui join",
+        ),
+    ] = 1
+    address: Annotated[
+        str,
+        Meta(
+            max_length=200,
+            description='where the other machines find this one, e.g. "10.0.0.1:29400"; needed where nodes is above 1',
+        ),
+    ] = ""
 
 
 class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -154,6 +223,10 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     min_free_disk_gib: Annotated[
         float, Meta(ge=0, le=1e6, description="GiB; a run that leaves less free on its disk stops; 0 = none")
     ] = 0.5
+    min_battery_frac: Annotated[
+        float,
+        Meta(ge=0, le=0.95, description="0 to 1; on battery at this charge: checkpoint and pause; 0 = none"),
+    ] = 0.2
     vram_budget_gib: Annotated[
         float, Meta(ge=0, le=1e5, description="GiB the plan may use (of RAM on a CPU); 0 = what is free")
     ] = 0.0
@@ -315,15 +388,42 @@ class NotifySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     ] = ""
 
 
+class UiSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the screens look, and their keys; no run is touched by it."""
+
+    theme: Annotated[
+        str,
+        Meta(
+            max_length=100,
+            description="colours; ctrl+p, Theme shows them all; takes effect at the next start",
+        ),
+    ] = "llm-tui-night"
+    characters: Annotated[
+        Literal["auto", "unicode", "ascii"],
+        Meta(description="auto: what the terminal can show; ascii: frames, bars and curves in ASCII alone"),
+    ] = "auto"
+    keys: Annotated[
+        dict[str, str | dict[str, str]],
+        Meta(
+            description="keys of your own, as [ui.keys]: the name of a key, then one or more keys; "
+            "`llm-tui keys` lists the names",
+            extra={"example": '[ui.keys]\nrun.pause = "P"\nrows.down = "j,down,ctrl+n"'},
+        ),
+    ] = {}
+    """Last: in the file, keys that follow a table would belong to it."""
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All of `settings.toml`; what a file leaves out has its default."""
 
     model: ModelSettings = ModelSettings()
     corpus: CorpusSettings = CorpusSettings()
     training: TrainingSettings = TrainingSettings()
+    scale: ScaleSettings = ScaleSettings()
     limits: LimitSettings = LimitSettings()
     energy: EnergySettings = EnergySettings()
     cloud: CloudSettings = CloudSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     preflight: PreflightSettings = PreflightSettings()
     notify: NotifySettings = NotifySettings()
+    ui: UiSettings = UiSettings()

@@ -96,7 +96,7 @@ def read_form(path: Path) -> SettingsForm:
     )
     try:
         tables = tomllib.loads(text or "")
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         problem = f"{path.name} is not TOML: {error}\nMend it in an editor; nothing is written over it here."
         return msgspec.structs.replace(form, problem=problem)
     keys = tuple(
@@ -149,8 +149,12 @@ def _written(value: Any) -> str:
     if isinstance(value, list) and any(isinstance(part, dict) for part in value):
         return f"[{', '.join(map(_written, value))}]"
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{key} = {_written(part)}' for key, part in value.items())}}}"
+        return f"{{{', '.join(f'{_name(key)} = {_written(part)}' for key, part in value.items())}}}"
     return to_toml(value)
+
+
+def _name(key: str) -> str:
+    return key if key.isidentifier() and key.isascii() else to_toml(key)
 
 
 def _unit(name: str) -> str:

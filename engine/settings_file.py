@@ -9,6 +9,7 @@ import math
 import re
 import textwrap
 import tomllib
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,10 @@ def parse(
     """
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # ValueError: also a number of more digits than Python reads
         raise SettingsError(
             f"{file} is not TOML: {error}", "Mend that line; text values need quotes."
         ) from error
@@ -214,7 +218,7 @@ def _override_value(raw: str) -> Any:
     """A value as TOML reads it; what is not TOML is text, so that quotes need no escaping in a shell."""
     try:
         return tomllib.loads(f"value = {raw}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return raw
 
 
@@ -329,10 +333,10 @@ def _wrapped(text: str, width: int = 108) -> list[str]:
 
 
 def to_toml(value: Any) -> str:
-    """A value as it stands behind the equals sign, on one line."""
+    """A value as it stands behind the equals sign, on one line; letters that steer a terminal are escaped."""
     import tomli_w
 
-    return (
+    written = (
         tomli_w.dumps({"value": value})
         .removeprefix("value = ")
         .strip()
@@ -340,6 +344,12 @@ def to_toml(value: Any) -> str:
         .replace("\n    ", " ")
         .replace(",\n]", "]")
     )
+    return "".join(_escaped(letter) for letter in written)
+
+
+def _escaped(letter: str) -> str:
+    is_risky = unicodedata.category(letter) in ("Cc", "Cf", "Cn", "Co", "Zl", "Zp")
+    return f"\\U{ord(letter):08X}" if is_risky else letter
 
 
 def write_template(folder: Path) -> Path:
@@ -354,7 +364,7 @@ def write_template(folder: Path) -> Path:
             raise SettingsError(
                 f"{path} is there already; it was left as it is.", "Edit it, or choose another folder."
             )
-        atomic.write_text(path, template(), mode=0o644)
+        atomic.write_text(path, template())  # for its owner: notify.url may hold a secret
     except OSError as error:
         raise SettingsError(
             f"{path} cannot be written: {error}", "Choose a folder that you may write to."
@@ -363,11 +373,13 @@ def write_template(folder: Path) -> Path:
 
 
 def freeze(settings: Settings, path: Path) -> None:
-    """Write settings as they are in force, for the run's folder; defaults included, comments and secrets not."""
+    """Write settings as they are in force, for the run's folder; defaults included; comments, looks, secrets not."""
     import tomli_w
 
     settings = msgspec.structs.replace(settings, notify=NotifySettings())
-    atomic.write_text(path, tomli_w.dumps(_without_none(msgspec.to_builtins(settings))))
+    tables = _without_none(msgspec.to_builtins(settings))
+    del tables["ui"]
+    atomic.write_text(path, tomli_w.dumps(tables))
 
 
 def _without_none(value: Any) -> Any:

@@ -5,8 +5,6 @@ Every command ends with an exit code of `engine.errors.ExitCode` and never with 
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +24,8 @@ from tui.cli_parts import (
     waive_option,
 )
 from tui.format import clean
+from tui.shelf_commands import add_to
+from tui.window_commands import add_commands, open_window, read_only_option
 
 
 @click.group(cls=Group, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -35,21 +35,18 @@ from tui.format import clean
     metavar="DIR",
     help="the folder with settings.toml; the current one by default",
 )
+@read_only_option
 @click.version_option(package_name="llm-tui", message="%(prog)s %(version)s")
 @click.pass_context
-def main(ctx: click.Context, workspace: str) -> None:
+def main(ctx: click.Context, workspace: str, read_only: bool) -> None:
     """Train a language model from scratch on your own small GPU, and manage what the training costs.
 
     Without a command: the app; where there is no terminal, the same job as plain lines. Exit codes: 0 done,
     1 the run failed, 2 bad usage or input, 3 a check of the preflight blocks.
     """
-    ctx.obj = {"workspace": workspace}
-    if ctx.invoked_subcommand is not None:
+    ctx.obj = {"workspace": workspace, "read_only": read_only}
+    if open_window(ctx):
         return
-    if sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb":
-        from tui.app import open_app
-
-        ctx.exit(open_app(Path(workspace)))
     click.echo("No terminal here: following the run as plain lines.", err=True)
     _run_headless(ctx)
 
@@ -181,19 +178,17 @@ def run_command(
 @json_option
 @click.pass_context
 def runs_command(ctx: click.Context, as_json: bool) -> None:
-    """List the runs, newest first."""
-    from tui.headless import print_runs
+    """List the runs, newest first, and what is wrong with those that cannot be read."""
+    from tui.headless import print_damaged_runs, print_runs
 
     workspace = open_workspace_of(ctx)
-    runs = workspace.runs()
+    runs, damaged = workspace.runs(), workspace.damaged_runs()
     if as_json:
-        print_json(runs)
+        print_json([*runs, *damaged])
         return
-    problems = workspace.damaged_runs()
-    if runs or not problems:
+    if runs or not damaged:
         print_runs(runs)
-    for problem in problems:
-        click.echo(clean(problem, keep_newlines=True), err=True)
+    print_damaged_runs(damaged)
 
 
 @main.command("status")
@@ -231,11 +226,26 @@ def pause_command(ctx: click.Context, run: str | None) -> None:
 @main.command("resume")
 @run_argument
 @set_option
+@waive_option
+@tick_option
 @click.pass_context
-def resume_command(ctx: click.Context, run: str | None, overrides: Sequence[str]) -> None:
-    """Go on with a run that is paused, stopped, failed or lost; --set changes its limits alone."""
+def resume_command(
+    ctx: click.Context,
+    run: str | None,
+    overrides: Sequence[str],
+    waivers: Sequence[str],
+    ticks: Sequence[str],
+) -> None:
+    """Go on with a run that is paused, stopped, failed or lost; --set changes limits and scale alone."""
     workspace = open_workspace_of(ctx)
-    click.echo(clean(workspace.resume(workspace.find(run), overrides=overrides, via="command line")))
+    answer = workspace.resume(
+        workspace.find(run),
+        overrides=overrides,
+        waivers=parse_waivers(waivers),
+        ticks=ticks,
+        via="command line",
+    )
+    click.echo(clean(answer))
 
 
 @main.command("checkpoint")
@@ -265,10 +275,10 @@ def ledger_command(ctx: click.Context, as_json: bool, as_csv: bool) -> None:
     workspace = open_workspace_of(ctx)
     if as_json and as_csv:
         raise click.UsageError("--json and --csv are two documents: ask for one of them.")
-    if as_json:
-        print_json(workspace.ledger())
-    elif as_csv:
+    if as_csv:
         click.echo(workspace.ledger_csv(), nl=False)
+    elif as_json:
+        print_json(workspace.ledger())
     else:
         print_ledger(workspace.ledger())
 
@@ -288,3 +298,5 @@ def report_command(ctx: click.Context) -> None:
 
 for _command in COMMANDS:
     main.add_command(_command)
+add_commands(main)
+add_to(main)

@@ -13,6 +13,7 @@ import click
 from engine.errors import EngineError, ExitCode
 from engine.sqlite import BusyError
 from tui.format import clean
+from tui.streams import guard_streams
 
 if TYPE_CHECKING:
     from engine.runs.client import Workspace
@@ -22,6 +23,11 @@ Command = Callable[..., Any]
 
 class Group(click.Group):
     """Shows what the engine has to say as one message with its remedy."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run a command on streams that are there and clean."""
+        guard_streams()
+        return super().main(*arguments, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; whatever a person can mend ends it with its exit code."""

@@ -184,6 +184,17 @@ def _events(manifest: CorpusManifest) -> list[EventRow]:
             documents=manifest.num_documents,
         )
     ]
+    if manifest.num_duplicates:
+        events.append(
+            _event(
+                "info",
+                "corpus-duplicates",
+                f"{manifest.num_duplicates:,} documents were dropped as exact copies of others, "
+                f"{(manifest.duplicate_bytes or 0) / 1e6:,.1f} MB of text.",
+                count=manifest.num_duplicates,
+                bytes=manifest.duplicate_bytes,
+            )
+        )
     if manifest.num_invalid_sequences:
         events.append(
             _event(
@@ -198,7 +209,7 @@ def _events(manifest: CorpusManifest) -> list[EventRow]:
             _event(
                 "warning",
                 "corpus-bad-lines",
-                f"{manifest.num_bad_lines:,} lines of .jsonl have no usable text and were skipped.",
+                f"{manifest.num_bad_lines:,} lines or rows have no usable text and were skipped.",
                 count=manifest.num_bad_lines,
             )
         )

@@ -10,7 +10,18 @@ from pathlib import Path
 import msgspec
 
 from engine.preflight import kept
-from engine.preflight.context import GIB, Context, Verdict, failed, gib, last_words, passed, skipped, warned
+from engine.preflight.context import (
+    GIB,
+    Context,
+    Verdict,
+    age,
+    amount,
+    failed,
+    last_words,
+    passed,
+    skipped,
+    warned,
+)
 from engine.preflight.processes import is_own_program, open_processes
 from engine.process import module_argv
 from engine.records import Figure, OpenProcess
@@ -130,14 +141,12 @@ def _list(processes: list[OpenProcess]) -> str:
 
 
 def _tell(process: OpenProcess) -> str:
-    held = (
-        "an unknown amount of"
-        if process.gpu_bytes is None
-        else gib(process.gpu_bytes)
-        if process.gpu_bytes
-        else "no"
-    )
-    return f"{process.name} (pid {process.pid}, {held} GPU memory)"
+    held = "no" if process.gpu_bytes == 0 else amount(process.gpu_bytes)
+    facts = [f"pid {process.pid}", *([process.user] if process.user else [])]
+    facts.append(f"{held}{' of' if process.gpu_bytes is None else ''} GPU memory")
+    if process.age_s is not None:
+        facts.append(f"open for {age(process.age_s)}")
+    return f"{process.name} ({', '.join(facts)})"
 
 
 def check_free_vram(context: Context) -> Verdict:
@@ -148,16 +157,28 @@ def check_free_vram(context: Context) -> Verdict:
     if device.free_bytes is None:
         return warned("The driver does not tell how much is free.", "Look with nvidia-smi.")
     before = kept.first_look(context.kept, device.identity, device.free_bytes)
+    if before is not context.kept.first_look:
+        # At once: a person who sees what is taken closes it before the other checks are through.
+        context.kept = msgspec.structs.replace(context.kept, first_look=before)
+        kept.keep(context.workspace, context.kept)
     wanted = max(plan.memory_total_bytes, round(context.settings.preflight.min_free_vram_gib * GIB))
     age_s = time.time() - before.at
-    first = f" ({gib(before.free_bytes)} {_ago(age_s)})" if age_s > 1 else ""
+    first = f" ({amount(before.free_bytes)} {age(age_s)} ago)" if age_s > 1 else ""
     evidence = (
-        f"{gib(device.free_bytes)} of {gib(device.total_bytes or 0)} free{first}, the run needs {gib(wanted)}. "
+        f"{amount(device.free_bytes)} of {amount(device.total_bytes)} free{first}, the run needs {amount(wanted)}. "
         f"{_own_share(context)}"
     )
     figure = Figure(
         label="VRAM free", unit="bytes", now=device.free_bytes, before=before.free_bytes, needed=wanted
     )
+    limit_gib = context.settings.limits.vram_budget_gib
+    if limit_gib and plan.fits is False:
+        return failed(
+            f"{evidence} limits.vram_budget_gib allows {limit_gib:g} GiB.",
+            "Raise it, or choose a smaller model.preset or training.micro_batch.",
+            figure,
+            is_waivable=False,
+        )
     if device.free_bytes < wanted:
         return failed(
             evidence,
@@ -166,10 +187,6 @@ def check_free_vram(context: Context) -> Verdict:
             action="close-apps",
         )
     return passed(evidence, figure)
-
-
-def _ago(seconds: float) -> str:
-    return f"{seconds:.0f} s ago" if seconds < 120 else f"{seconds / 60:.0f} min ago"
 
 
 def _own_share(context: Context) -> str:
@@ -184,7 +201,7 @@ def _own_share(context: Context) -> str:
     if not mine:
         return "llm-tui itself holds none."
     amounts = [held.used_bytes for held in mine]
-    known = "an unknown amount" if None in amounts else gib(sum(amount or 0 for amount in amounts))
+    known = amount(None if None in amounts else sum(num_bytes or 0 for num_bytes in amounts))
     return f"llm-tui's own processes hold {known}: {', '.join(f'pid {held.pid}' for held in mine)}."
 
 

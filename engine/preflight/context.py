@@ -191,9 +191,21 @@ def refused(error: EngineError) -> Verdict:
     return failed(error.title, error.remedy, is_waivable=False)
 
 
-def gib(num_bytes: float) -> str:
-    """Bytes in GiB with two digits."""
-    return f"{num_bytes / GIB:.2f} GiB"
+def amount(num_bytes: float | None) -> str:
+    """Bytes in GiB with two digits, where those would hide them in MiB or as they are; None: unknown."""
+    if num_bytes is None:
+        return "an unknown amount"
+    if num_bytes == 0 or num_bytes >= GIB / 10:
+        return f"{num_bytes / GIB:.2f} GiB"
+    return f"{num_bytes / 2**20:.1f} MiB" if num_bytes >= 2**20 / 10 else f"{num_bytes:.0f} bytes"
+
+
+def age(seconds: float) -> str:
+    """A time that has passed, in its largest unit."""
+    for size_s, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size_s:
+            return f"{seconds / size_s:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def last_words(error: subprocess.SubprocessError | OSError) -> str:

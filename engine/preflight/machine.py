@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
+import msgspec
+
 from engine.corpus.build import inspect
+from engine.corpus.cache import cache_folder
 from engine.errors import CorpusError
 from engine.estimate import storage_estimate
-from engine.preflight.context import GIB, Context, Verdict, failed, gib, passed, skipped, warned
+from engine.preflight.context import GIB, Context, Verdict, amount, failed, passed, skipped, warned
 from engine.records import Figure
-from engine.telemetry.host import disk, memory, read_battery
+from engine.runs.folder import runs_folder
+from engine.telemetry.host import Disk, disk, memory, read_battery
 
 NETWORK_FILE_SYSTEMS = frozenset(
     (
@@ -52,20 +59,21 @@ def check_memory(context: Context) -> Verdict:
     )
     within = " (a limit of its control group)" if ram.source == "cgroup" else ""
     swap = (
-        f"{gib(swap_free)} of {gib(swap_total)} swap free"
+        f"{amount(swap_free)} of {amount(swap_total)} swap free"
         if swap_total and swap_free is not None
         else "no swap"
     )
     evidence = (
-        f"{gib(ram.available_bytes)} of {gib(ram.total_bytes or 0)} RAM free{within}, the run needs {gib(needed)}; "
+        f"{amount(ram.available_bytes)} of {amount(ram.total_bytes)} RAM free{within}, the run needs {amount(needed)}; "
         f"{swap}."
     )
     budget = plan.memory_budget_bytes
     if on_cpu and budget is not None and plan.memory_total_bytes > budget:
         return failed(
-            f"The model needs {gib(plan.memory_total_bytes)}, the budget is {gib(budget)}. {evidence}",
+            f"The model needs {amount(plan.memory_total_bytes)}, the budget is {amount(budget)}. {evidence}",
             "Choose a smaller model.preset or training.micro_batch.",
             *figures,
+            is_waivable=not context.settings.limits.vram_budget_gib,
         )
     if ram.available_bytes < needed:
         return failed(evidence, "Close programs, or choose a smaller model.preset.", *figures)
@@ -76,16 +84,80 @@ def check_memory(context: Context) -> Verdict:
     return passed(evidence, *figures)
 
 
-def check_disk(context: Context) -> Verdict:
-    """Whether the disk holds the tokens, every planned checkpoint at its peak, and the model, and will keep them.
+class _Place(msgspec.Struct, frozen=True):
+    """A file system that the run writes on."""
 
-    Where not even one checkpoint fits no waiver helps.
+    disk: Disk
+    contents: tuple[str, ...]
+    """What of the run lies there at its peak, in words with amounts."""
+    peak_bytes: int
+    least_bytes: int
+    """Below this not even the first checkpoint can be kept."""
+    reserve_bytes: int = 0
+    """What is to stay free besides."""
+
+    @property
+    def needed_bytes(self) -> int:
+        """At the peak, with what is to stay free."""
+        return self.peak_bytes + self.reserve_bytes
+
+
+def check_disk(context: Context) -> Verdict:
+    """Whether each disk holds what the run puts there at its peak, may be written, and will keep it.
+
+    `runs` and `cache` may lie on disks of their own. Where not even one checkpoint fits, and where
+    `limits.min_free_disk_gib` would stop the run as it starts, no waiver helps.
     """
-    found = disk(context.workspace)
-    if found is None:
-        return failed(
-            "The free space cannot be told.", f"Look at {context.workspace}: is it there?", is_waivable=False
+    folders = (runs_folder(context.workspace), cache_folder(context.workspace))
+    for folder in folders:
+        if told := _obstacle(folder):
+            return failed(told, "Look at it: is its disk there, and yours to write?", is_waivable=False)
+    of_runs, of_cache = (disk(folder) for folder in folders)
+    if of_runs is None or of_cache is None:
+        remedy = f"Look at {context.workspace}: is it there?"
+        return failed("The free space cannot be told.", remedy, is_waivable=False)
+    places = _places(context, of_runs, of_cache)
+    reserve_bytes = places[0].reserve_bytes
+    evidence = " ".join(map(_told, places))
+    evidence += f" {amount(reserve_bytes)} are to stay free." if reserve_bytes else ""
+    figures = [
+        Figure(
+            label="disk free" if len(places) == 1 else f"{place.disk.mount_point} free",
+            unit="bytes",
+            now=place.disk.free_bytes,
+            needed=place.needed_bytes,
         )
+        for place in places
+    ]
+    if places[0].disk.free_bytes < reserve_bytes:
+        return failed(
+            f"{evidence} limits.min_free_disk_gib would stop the run as it starts.",
+            "Free some space, or lower limits.min_free_disk_gib: a waiver passes over a check, not over a setting.",
+            *figures,
+            is_waivable=False,
+        )
+    if any(place.disk.free_bytes < place.needed_bytes for place in places):
+        return failed(
+            evidence,
+            "Free some space, or lower training.keep_checkpoints or limits.min_free_disk_gib.",
+            *figures,
+            is_waivable=all(place.disk.free_bytes >= place.least_bytes for place in places),
+        )
+    return _lasting(places[0].disk.file_system, evidence, figures)
+
+
+def _obstacle(folder: Path) -> str:
+    """Why nothing can be written in a folder, which may still have to be made; empty where something can."""
+    there = folder
+    while not there.exists() and there != there.parent:
+        if there.is_symlink():
+            return f"{there} is a link to {there.readlink()}, which is not there."
+        there = there.parent
+    return "" if os.access(there, os.W_OK | os.X_OK) else f"{there} cannot be written."
+
+
+def _places(context: Context, of_runs: Disk, of_cache: Disk) -> list[_Place]:
+    """What the run writes where, its checkpoints first."""
     try:
         corpus_tokens = inspect(context.settings.corpus, context.workspace).estimated_tokens
     except CorpusError:
@@ -93,35 +165,45 @@ def check_disk(context: Context) -> Verdict:
     planned = storage_estimate(context.plan, context.settings, corpus_tokens)
     num_checkpoints = context.settings.training.keep_checkpoints + 1
     checkpoint_bytes = planned.checkpoints_bytes // num_checkpoints
-    reserve = round(context.settings.limits.min_free_disk_gib * GIB)
-    kind = found.file_system or "unknown file system"
-    evidence = (
-        f"{gib(found.free_bytes)} free on {found.mount_point or '?'} ({kind}); at its peak the run needs "
-        f"{gib(planned.total_bytes)}: {num_checkpoints} checkpoints of {gib(checkpoint_bytes)}, one of them being "
-        f"written, the model {gib(planned.model_bytes)}, the tokens {gib(planned.corpus_bytes or 0)}; {gib(reserve)} "
-        "are to stay free."
+    runs = _Place(
+        disk=of_runs,
+        contents=(
+            f"{num_checkpoints} checkpoints of {amount(checkpoint_bytes)}, one of them being written",
+            f"the model {amount(planned.model_bytes)}",
+        ),
+        peak_bytes=planned.checkpoints_bytes + planned.model_bytes,
+        least_bytes=checkpoint_bytes + planned.model_bytes,
+        reserve_bytes=round(context.settings.limits.min_free_disk_gib * GIB),
     )
-    figure = Figure(
-        label="disk free", unit="bytes", now=found.free_bytes, needed=planned.total_bytes + reserve
+    tokens_bytes = planned.corpus_bytes or 0
+    cache = _Place(of_cache, (f"the tokens {amount(planned.corpus_bytes)}",), tokens_bytes, tokens_bytes)
+    if of_runs.device != of_cache.device and of_runs.mount_point != of_cache.mount_point:
+        return [runs, cache]
+    both = (*runs.contents, *cache.contents)
+    return [msgspec.structs.replace(runs, contents=both, peak_bytes=runs.peak_bytes + tokens_bytes)]
+
+
+def _told(place: _Place) -> str:
+    found, kind = place.disk, place.disk.file_system or "unknown file system"
+    return (
+        f"{amount(found.free_bytes)} free on {found.mount_point or '?'} ({kind}); "
+        f"at its peak the run needs {amount(place.peak_bytes)} there: {', '.join(place.contents)}."
     )
-    if found.free_bytes < planned.total_bytes + reserve:
-        return failed(
-            evidence,
-            "Free some space, or lower training.keep_checkpoints or limits.min_free_disk_gib.",
-            figure,
-            is_waivable=found.free_bytes >= checkpoint_bytes + planned.model_bytes,
-        )
+
+
+def _lasting(kind: str, evidence: str, figures: list[Figure]) -> Verdict:
+    """Enough room: whether the file system that the checkpoints go to is one to rely on."""
     if kind in NETWORK_FILE_SYSTEMS:
         return warned(
-            f"{evidence} It is a network file system.", "A local disk is faster and locks reliably.", figure
+            f"{evidence} It is a network file system.", "A local disk is faster and locks reliably.", *figures
         )
     if kind in PASSING_FILE_SYSTEMS:
         return warned(
             f"{evidence} {PASSING_FILE_SYSTEMS[kind]}.",
             "Put the workspace on a disk or a volume that stays, or copy the model away when the run is over.",
-            figure,
+            *figures,
         )
-    return passed(evidence, figure)
+    return passed(evidence, *figures)
 
 
 def check_power(context: Context) -> Verdict:

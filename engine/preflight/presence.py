@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import configparser
-import getpass
 from pathlib import Path
 
+from engine.preflight import logind
 from engine.preflight.context import Context, Verdict, failed, passed, skipped, warned
+from engine.process import user_name
 from engine.runs.inhibit import Inhibitor
 from engine.runs.launch import launch_method
 
-LOGIND_CONF = (Path("/etc/systemd/logind.conf"), Path("/etc/systemd/logind.conf.d"))
-SYSTEMD_RUNNING = Path("/run/systemd/system")
+OWN_GROUP = Path("/proc/self/cgroup")
 KERNEL_VERSION = Path("/proc/version")
 
 
@@ -35,7 +34,7 @@ def check_sleep(context: Context) -> Verdict:
             "Leave the lid open, or start the run at the machine itself: over SSH an ordinary user may hold off less. "
             "For good: sudo systemctl mask sleep.target suspend.target",
         )
-    if not SYSTEMD_RUNNING.exists():
+    if not logind.RUNNING.exists():
         return skipped(f"No logind runs here that would put the machine to sleep. {reason}")
     return warned(
         f"Nothing keeps the machine from falling asleep when it is idle or its lid is shut. {reason}",
@@ -54,34 +53,26 @@ def _is_wsl() -> bool:
 def check_logout(context: Context) -> Verdict:
     """Whether the run goes on when the person logs out."""
     method = launch_method()
-    evidence = f"The run is set free by {method.name}: {method.evidence}."
-    if method.name == "double-detach" and _kills_user_processes():
-        return failed(
-            f"{evidence} logind ends the processes of who logs out (KillUserProcesses=yes).",
-            f"Run: loginctl enable-linger {getpass.getuser()}",
-            action="enable-linger",
-        )
-    if method.name == "double-detach":
-        return passed(
-            f"{evidence} It has a session of its own, no terminal, and nothing here ends it at logout."
-        )
-    return passed(evidence)
+    wants_scope, user = method.name == "systemd-scope", user_name()
+    name, because = method.name, method.evidence
+    if wants_scope and context.run_folder and not _is_in_scope(context.run_folder.name):
+        name, because = "double-detach", "systemd-run did not give it a scope, the run's log says why"
+    evidence = f"The run is set free by {name}: {because}."
+    if name == "systemd-scope":
+        return passed(evidence)
+    if logind.kills_processes_of(user):
+        evidence = f"{evidence} logind ends the processes of who logs out (KillUserProcesses=yes)."
+        if wants_scope:
+            return failed(
+                evidence, "See what ails it: systemctl --user status; or have KillUserProcesses=no set."
+            )
+        return failed(evidence, f"Run: loginctl enable-linger {user}", action="enable-linger")
+    return passed(f"{evidence} It has a session of its own, no terminal, and nothing here ends it at logout.")
 
 
-def _kills_user_processes() -> bool:
-    """Whether logind is set to end a user's processes at logout; its own default is no. Source: logind.conf(5)."""
-    files = [LOGIND_CONF[0], *sorted(LOGIND_CONF[1].glob("*.conf"))] if SYSTEMD_RUNNING.exists() else []
-    kills = False
-    for file in files:
-        parser = configparser.ConfigParser(strict=False, interpolation=None)
-        try:
-            parser.read_string(file.read_text("utf-8", "replace"))
-        except (OSError, configparser.Error):
-            continue
-        kills = parser.get("Login", "KillUserProcesses", fallback=str(kills)).strip().lower() in (
-            "yes",
-            "true",
-            "1",
-            "on",
-        )
-    return kills
+def _is_in_scope(run_id: str) -> bool:
+    """Whether this process, a child of the run's supervisor, is in the scope that was asked for the run."""
+    try:
+        return f"llm-tui-{run_id}.scope" in OWN_GROUP.read_text("utf-8", "replace")
+    except OSError:
+        return False

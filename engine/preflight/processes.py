@@ -113,12 +113,15 @@ def _held_bytes(seen: GpuSnapshot) -> dict[int, int | None]:
 def _note(seen: GpuSnapshot) -> str:
     """What the list does not know."""
     told = [seen.reason] if seen.reason and seen.has_unreadable_gpu else []
+    amounts = [process.used_bytes for process in seen.processes or ()]
     if seen.processes is None and seen.gpus:
         told.append("The driver does not tell which programs hold GPU memory.")
-    elif any(process.used_bytes is None for process in seen.processes or ()):
+    elif amounts and not any(amounts):
         told.append(
             "The driver does not tell how much GPU memory each program holds, as under WSL2: the order is by RAM."
         )
+    elif None in amounts:
+        told.append("Of some programs the driver does not tell how much GPU memory they hold.")
     return " ".join(told)
 
 

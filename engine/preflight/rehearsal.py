@@ -14,8 +14,9 @@ from pathlib import Path
 
 import msgspec
 
+from engine.atomic import make_private
 from engine.preflight import kept
-from engine.preflight.context import Context, Verdict, failed, gib, last_words, passed, skipped
+from engine.preflight.context import Context, Verdict, amount, failed, last_words, passed, skipped
 from engine.process import module_argv
 from engine.records import Figure
 from engine.rehearsal import Proof
@@ -75,7 +76,7 @@ def _device(context: Context) -> Iterator[bool]:
 def _rehearse(context: Context) -> Verdict:
     parent = context.workspace / "cache" / FOLDER
     try:
-        parent.mkdir(parents=True, exist_ok=True)
+        make_private(parent)
         _sweep(parent)
         scratch = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
     except OSError as error:
@@ -129,13 +130,14 @@ def _proven(context: Context, proof: Proof, seconds: float) -> Verdict:
         f"In {seconds:.1f} s, with micro-batch {proof.micro_batch}: a step would take {proof.step_s:.3g} s "
         f"({proof.tokens_per_s:,.0f} tokens/s), the validation of a batch took {proof.evaluate_s:.3g} s, a save of "
         f"{proof.checkpoint_bytes / 1e6:,.0f} MB {proof.save_s:.3g} s, a load {proof.load_s:.3g} s; at most "
-        f"{gib(proof.memory_bytes)} of {where}."
+        f"{amount(proof.memory_bytes)} of {where}."
     )
     if proof.budget_bytes is not None and proof.memory_bytes > proof.budget_bytes:
         return failed(
-            f"{evidence} No more than {gib(proof.budget_bytes)} may be taken.",
+            f"{evidence} No more than {amount(proof.budget_bytes)} may be taken.",
             "Choose a smaller model.preset, or close what holds the memory.",
             *figures,
             action="close-apps" if context.device.kind == "cuda" else "",
+            is_waivable=not context.settings.limits.vram_budget_gib,
         )
     return passed(evidence, *figures)

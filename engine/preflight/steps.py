@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
+import msgspec
+
 from engine.errors import EngineError
 from engine.records import Check, CheckStep
 from engine.settings import Settings
@@ -34,8 +36,9 @@ STEPS = (
 def steps(settings: Settings | None) -> tuple[CheckStep, ...]:
     """Every line of the checklist; None: settings that cannot be read, whose own steps are unknown."""
     own = settings.preflight.manual if settings else []
+    is_off = settings is not None and not settings.preflight.rehearsal
     return (
-        *STEPS,
+        *(msgspec.structs.replace(step, is_off=is_off and step.id == "rehearsal") for step in STEPS),
         *(CheckStep(id=f"{MANUAL}{number}", title=text) for number, text in enumerate(own, start=1)),
     )
 

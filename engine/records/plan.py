@@ -110,6 +110,8 @@ class CheckStep(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it ever can be waived."""
     is_slow: bool = False
     """Whether it may take more than a second or two."""
+    is_off: bool = False
+    """Whether the settings leave it out."""
 
 
 class OpenProcess(msgspec.Struct, frozen=True, kw_only=True):

@@ -33,7 +33,7 @@ from engine.records import (
     TariffRow,
     TextSampleRow,
 )
-from engine.runs.folder import RunFolder, all_runs
+from engine.runs.folder import RunFolder, all_runs, all_waivers
 from engine.runs.store import RunStore
 from engine.runs.view import describe_source, read_status
 from engine.settings import Settings
@@ -79,7 +79,7 @@ def ledger_entry(folder: RunFolder, store: RunStore, state: RunState) -> LedgerE
         gpu_watts_max=gpu_watts.high,
         cpu_celsius_max=store.series("cpu_celsius", 1).high,
         machine_watts_mean=store.series("machine_watts", 1).mean,
-        waivers=_json(store.meta("waivers", dict[str, str])),
+        waivers=_json(all_waivers(store)),
         training_tokens_per_s=store.training_tokens_per_s(),
         tokens_total=plan.tokens_total,
         memory_bytes=store.most_memory_bytes(),
@@ -248,5 +248,6 @@ class Scribe:
                 newest = store.state()
                 state = RunState(newest.state) if newest else RunState.PREPARING
                 self._problems = close_books(self._folder, store, state)
+                self._folder.keep_facts(store)
         except (EngineError, OSError, BusyError) as error:
             self._problems = [str(error)]

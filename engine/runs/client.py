@@ -5,12 +5,9 @@ No call here holds a lock that a run needs, and none imports torch, pynvml or nu
 
 from __future__ import annotations
 
-import contextlib
-import getpass
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -22,10 +19,12 @@ import msgspec
 from engine import __version__, settings_file
 from engine.errors import BlockedError, EngineError, RunFailedError
 from engine.ledger.book import LedgerBook, to_csv
-from engine.process import module_argv
+from engine.preflight.steps import refuse_unknown
+from engine.process import module_argv, who
 from engine.records import (
     AcknowledgementRow,
     Check,
+    DamagedRun,
     Device,
     EventRow,
     LedgerEntry,
@@ -41,6 +40,8 @@ from engine.runs.checklist import Checklist
 from engine.runs.folder import RunFolder
 from engine.runs.launch import launch
 from engine.runs.lock import holder
+from engine.runs.mend import mend_where_nobody_does
+from engine.runs.owner import require_own
 from engine.runs.view import read_snapshot, read_status, read_summary
 from engine.settings import Settings
 
@@ -163,7 +164,8 @@ class Workspace(Checklist):
             while True:
                 # Asked before what it tells is read: who goes away has told first.
                 is_gone = was_there and not folder.is_supervised
-                was_there = was_there or folder.is_supervised
+                # One that came and went between two looks has left its first state behind.
+                was_there = was_there or folder.is_supervised or store.num_states() > num_states
                 checks = store.meta("checks", tuple[Check, ...])
                 state = store.state()
                 has_ended = (
@@ -208,14 +210,14 @@ class Workspace(Checklist):
                 continue
         return found
 
-    def damaged_runs(self) -> list[str]:
-        """What is wrong with each run that cannot be read, in sentences."""
+    def damaged_runs(self) -> list[DamagedRun]:
+        """The runs that cannot be read, newest first, each with what is wrong and what can be done."""
         found = []
         for folder in folders.all_runs(self.folder):
             try:
                 read_status(folder)
             except EngineError as error:
-                found.append(f"{folder.id}: {error}")
+                found.append(DamagedRun(id=folder.id, damage=error.title, remedy=error.remedy))
         return found
 
     def status(self, run_id: str) -> Status:
@@ -239,9 +241,11 @@ class Workspace(Checklist):
     ) -> AcknowledgementRow:
         """Ask something of a run and wait for its answer: pause, resume, checkpoint or stop.
 
-        Raises: RunFailedError where nobody is there to answer, or no answer came in time.
+        Raises: RunFailedError where nobody is there to answer, or no answer came in time; EngineError where the
+        run is another user's.
         """
         folder = self.folder_of(run_id)
+        require_own(folder.path)
         status = read_status(folder)
         if not folder.is_supervised:
             raise RunFailedError(
@@ -250,7 +254,7 @@ class Workspace(Checklist):
             )
         store = folder.open(read_only=False)
         try:
-            command_id = store.post_command(verb, f"{_who()} ({via})")
+            command_id = store.post_command(verb, f"{who()} ({via})")
             deadline = time.monotonic() + timeout_s
             while time.monotonic() < deadline:
                 # Asked before the answer is read: who goes away has answered first.
@@ -269,14 +273,24 @@ class Workspace(Checklist):
             f"Run {folder.id} did not answer within {timeout_s:.0f} s.", "It may still; look again."
         )
 
-    def resume(self, run_id: str, *, overrides: Sequence[str] = (), via: str = "the app") -> str:
+    def resume(
+        self,
+        run_id: str,
+        *,
+        overrides: Sequence[str] = (),
+        waivers: Mapping[str, str] | None = None,
+        ticks: Sequence[str] = (),
+        via: str = "the app",
+    ) -> str:
         """Go on with a run: a paused one at once, one that was stopped or lost under a new supervisor.
 
-        `overrides` are `limits.key=value`, for a run that one of its limits stopped; the rest of its settings is
-        frozen. The answer is what was done, in a sentence. Raises: EngineError where there is nothing to resume, or
-        a limit is reached already.
+        `overrides` are `limits.key=value`, for a run that one of its limits stopped, and `scale.key=value`, for one
+        that goes on with more processes or fewer; the rest of its settings is frozen. The checks are made anew: what
+        was waived and ticked for a start before does not count. The answer is what was done, in a sentence.
+        Raises: BlockedError, as `start`; EngineError where there is nothing to resume, or a limit is reached already.
         """
         folder = self.folder_of(run_id)
+        mend_where_nobody_does(folder)
         status = read_status(folder)
         if folder.is_supervised:
             answer = self.command(folder.id, "resume", via=via)
@@ -285,33 +299,36 @@ class Workspace(Checklist):
             return answer.message
         if status.state is RunState.FINISHED:
             raise RunFailedError(f"Run {folder.id} is finished.", "`llm-tui run` starts another one.")
+        refuse_unknown(folder.settings(), waivers or {}, ticks)
         self._loosen(folder, status, overrides)
-        self._launch(folder)
+        folders.agree(folder, waivers or {}, ticks)
+        try:
+            self._launch(folder)
+        except BlockedError as error:
+            raise BlockedError(
+                error.title, f"Or: llm-tui resume {folder.id} --waive CHECK=REASON --tick STEP"
+            ) from error
         return f"Run {folder.id} goes on from its newest checkpoint."
 
     @staticmethod
     def _loosen(folder: RunFolder, status: Status, overrides: Sequence[str]) -> None:
-        """Freeze other limits with a run that is over. Raises: EngineError where it would stop at once again."""
+        """Freeze other limits and scale with a run that is over. Raises: EngineError where it would stop again."""
         from engine.ledger.limits import LimitGuard, Standing
         from engine.telemetry.host import disk_free_bytes
 
         for override in overrides:
-            if not override.strip().startswith("limits."):
+            if not override.strip().startswith(("limits.", "scale.")):
                 raise EngineError(
-                    f"--set {override}: only limits can change with a resume.",
+                    f"--set {override}: only limits and scale can change with a resume.",
                     "Start a new run for other settings.",
                 )
         settings = settings_file.load(folder.settings_path, overrides)
         hours = (status.elapsed_s or 0.0) / 3600
-        with contextlib.closing(folder.open()) as store:
-            is_disk_waived = "disk" in store.meta("waivers", dict[str, str])
-        free_bytes = None if is_disk_waived else disk_free_bytes(folder.path)
-        standing = Standing(hours=hours, cost=status.cost, free_bytes=free_bytes)
-        reached = LimitGuard(settings.limits, settings.energy.currency).reached(standing)
+        now = Standing(hours=hours, cost=status.cost, free_bytes=disk_free_bytes(folder.path))
+        reached = LimitGuard(settings.limits, settings.energy.currency).reached(now)
         if reached:
-            raise RunFailedError(
-                reached, f"Change it: llm-tui resume {folder.id} --set limits.KEY=VALUE; 0 is none."
-            )
+            how = f"Change it: llm-tui resume {folder.id} --set limits.KEY=VALUE; 0 is none."
+            raise RunFailedError(reached, how)
         if overrides:
             settings_file.freeze(settings, folder.settings_path)
 
@@ -380,14 +397,6 @@ class Workspace(Checklist):
         )
 
 
-def _who() -> str:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"
-
-
 def to_json(record: msgspec.Struct | list[msgspec.Struct] | dict[str, object]) -> str:
-    """A record as one JSON document, indented."""
-    return json.dumps(msgspec.to_builtins(record), indent=2, ensure_ascii=False)
+    """A record as one JSON document, indented; in ASCII, so that no text in it is anything to a terminal."""
+    return json.dumps(msgspec.to_builtins(record), indent=2)

@@ -8,7 +8,6 @@ plain way is the safer one there. Source: logind.conf(5), loginctl(1), systemd-r
 
 from __future__ import annotations
 
-import getpass
 import os
 import shutil
 import subprocess
@@ -18,8 +17,9 @@ import msgspec
 
 from engine import notify
 from engine.errors import RunFailedError
-from engine.process import module_argv
+from engine.process import module_argv, user_name
 from engine.runs.folder import RunFolder
+from engine.runs.owner import close_to_others, require_own
 
 LINGER = Path("/var/lib/systemd/linger")
 """One file a user who lingers."""
@@ -38,7 +38,7 @@ def launch_method() -> LaunchMethod:
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     if not shutil.which("systemd-run") or not runtime or not (Path(runtime) / "systemd" / "private").exists():
         return LaunchMethod("double-detach", "no systemd user manager answers here")
-    if not (LINGER / getpass.getuser()).exists():
+    if not (LINGER / user_name()).exists():
         return LaunchMethod("double-detach", "the user does not linger")
     return LaunchMethod("systemd-scope", "the user lingers, so the user manager outlives every login")
 
@@ -46,8 +46,10 @@ def launch_method() -> LaunchMethod:
 def launch(folder: RunFolder, notify_url: str = "") -> None:
     """Start the supervisor of a run, detached; `notify_url` is a receiver of this run's own, empty: the workspace's.
 
-    Raises: RunFailedError where not even the plain way works.
+    Raises: EngineError where it is another user's; RunFailedError where not even the plain way works.
     """
+    require_own(folder.path)
+    close_to_others(folder.path)
     command = module_argv("engine.runs", str(folder.path))
     if launch_method().name == "systemd-scope":
         scope = ["systemd-run", "--user", "--scope", "--quiet", "--collect", f"--unit=llm-tui-{folder.id}"]

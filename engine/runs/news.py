@@ -77,10 +77,10 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 class News:
     """Picks from a run's events what is told, and has it sent; for one supervisor's life."""
 
-    def __init__(self, folder: RunFolder, store: RunStore) -> None:
+    def __init__(self, folder: RunFolder, store: RunStore, *, has_begun: bool = False) -> None:
         self._folder = folder
         self._seen = store.num_rows(EventRow)
-        self._has_begun = False
+        self._has_begun = has_begun
         """Whether the preflight let the run begin: before, whoever started it is there to be told."""
         self._pending: list[EventRow] = []
         self._told_s: dict[str, float] = {}

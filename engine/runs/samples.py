@@ -8,7 +8,7 @@ import msgspec
 
 from engine.errors import StoreError
 from engine.process import module_argv
-from engine.records import EvaluationRow, StepRow, TextSampleRow
+from engine.records import EvaluationRow, FurtherSampleRow, StepRow, TextSampleRow
 from engine.runs.folder import RunFolder
 from engine.story import FINISHED, SampleAt, SampleBook
 
@@ -20,7 +20,12 @@ def read_samples(folder: RunFolder) -> SampleBook:
     with contextlib.closing(folder.open()) as store:
         lineage = store.lineage()
         where, origins = lineage.clause("text_sample")
-        rows = store.rows(TextSampleRow, f"WHERE {where} ORDER BY step", origins)
+        rows: list[TextSampleRow | FurtherSampleRow] = [
+            *store.rows(TextSampleRow, f"WHERE {where} ORDER BY step", origins)
+        ]
+        where, origins = lineage.clause("further_sample")
+        rows += store.rows(FurtherSampleRow, f"WHERE {where} ORDER BY number", origins)
+        rows.sort(key=lambda row: row.step)
         where, origins = lineage.clause("evaluation")
         evaluations = store.rows(EvaluationRow, f"WHERE {where} ORDER BY step", origins)
         chosen = msgspec.json.encode([row.step for row in rows]).decode()

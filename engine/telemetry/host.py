@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -25,6 +26,7 @@ __all__ = [
     "disk",
     "disk_free_bytes",
     "memory",
+    "num_oom_kills",
     "num_physical_cores",
     "read_battery",
 ]
@@ -132,6 +134,8 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
     """As the kernel names it: "ext4", "nfs4", "tmpfs"; empty where unknown."""
     mount_point: str
     """Empty where unknown."""
+    device: int
+    """The kernel's number of it: two paths with the same one share the free bytes."""
 
 
 def disk(path: Path, root: Path = Path("/")) -> Disk | None:
@@ -142,7 +146,7 @@ def disk(path: Path, root: Path = Path("/")) -> Disk | None:
     there = _nearest(path)
     try:
         there = there.resolve()
-        state = os.statvfs(there)
+        state, device = os.statvfs(there), there.stat().st_dev
     except OSError:
         return None
     mount_point, file_system = "", ""
@@ -157,6 +161,7 @@ def disk(path: Path, root: Path = Path("/")) -> Disk | None:
         free_bytes=state.f_bavail * state.f_frsize,
         file_system=file_system,
         mount_point=mount_point,
+        device=device,
     )
 
 
@@ -172,6 +177,18 @@ def disk_free_bytes(path: Path) -> int | None:
     except OSError:
         return None
     return state.f_bavail * state.f_frsize
+
+
+def num_oom_kills(root: Path = Path("/")) -> int | None:
+    """Processes that the kernel has killed for want of memory since the machine started; None: it does not tell.
+
+    Source: /proc/vmstat, oom_kill (Linux 4.13); those of control groups are among them.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        for line in (root / "proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return None
 
 
 def _nearest(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""`python -m engine.train run|ramp|prove|generate|export|probe`: the door to torch for everything else."""
+"""`python -m engine.train run|work|join|ramp|prove|generate|export|probe`: the door to torch for everything else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from engine.errors import EngineError, RunFailedError, TrainerExit
+from engine.errors import DeviceGoneError, EngineError, RunFailedError, TrainerExit
 from engine.records import RunPlan
 from engine.runs.folder import RunFolder
 from engine.runs.lock import Lock
@@ -33,14 +33,20 @@ INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one of the six, and say with which exit code to end.
+    """Run one of these, and say with which exit code to end.
 
-    That of `TrainerExit` for `run`, else 0; 2 for an EngineError, 130 for Ctrl-C.
+    That of `TrainerExit` for `run`, else 0; 2 for an EngineError, 12 for a device that is gone, 130 for Ctrl-C.
     """
     parsed = _parser().parse_args(arguments)
     try:
         if parsed.verb == "run":
             return _run(parsed.run_dir)
+        if parsed.verb == "work":
+            from engine.train.launch import work
+
+            return work(parsed.place, joins=parsed.join)
+        if parsed.verb == "join":
+            return _join(parsed.workspace.resolve())
         if parsed.verb == "ramp":
             return _ramp(parsed.run_dir)
         if parsed.verb == "prove":
@@ -52,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _probe()
     except EngineError as error:
         sys.stderr.write(f"{error}\n")
-        return TrainerExit.REFUSED
+        return TrainerExit.NO_DEVICE if isinstance(error, DeviceGoneError) else TrainerExit.REFUSED
     except KeyboardInterrupt:
         return INTERRUPTED
 
@@ -62,6 +68,15 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True)
     run = verbs.add_parser("run", help="train a run")
     run.add_argument("run_dir", type=Path)
+    work = verbs.add_parser(
+        "work", help="be one of the processes that train a run together; started by the others"
+    )
+    work.add_argument("place", type=Path, help="the run's folder; with --join a workspace")
+    work.add_argument(
+        "--join", action="store_true", help="of another machine than the one with the run's folder"
+    )
+    join = verbs.add_parser("join", help="run processes on this machine for a run that another one leads")
+    join.add_argument("workspace", type=Path)
     ramp = verbs.add_parser("ramp", help="find a run's batch size on the device itself")
     ramp.add_argument("run_dir", type=Path)
     prove = verbs.add_parser("prove", help="prove one size of a plan, and print what it took as JSON")
@@ -118,9 +133,24 @@ def _run(run_dir: Path) -> int:
     parent_pid = os.getppid()
     _tune()
     folder = _locked(run_dir)
+    settings = folder.settings()
+    scale = settings.scale
+    if scale.processes * scale.nodes > 1:
+        from engine.train.launch import lead
+
+        return lead(folder, scale, settings.training.max_restarts, parent_pid)
     from engine.train.loop import train
 
     return int(train(folder.path, parent_pid))
+
+
+def _join(workspace: Path) -> int:
+    _tune()
+    from engine.settings_file import FILE_NAME, load
+    from engine.train.launch import join
+
+    settings = load(workspace / FILE_NAME)
+    return join(workspace, settings.scale, settings.training.max_restarts)
 
 
 def _ramp(run_dir: Path) -> int:

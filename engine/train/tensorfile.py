@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -75,3 +76,19 @@ def read_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
     with safe_open(path, framework="pt", device="cpu") as file:
         for name in file.keys():  # noqa: SIM118 - safe_open is no mapping
             yield name, file.get_tensor(name)
+
+
+def count_elements(path: Path) -> int:
+    """How many elements the header of a file speaks of; no tensor is read.
+
+    Raises: ValueError where one is of a kind that is never written; OSError and SafetensorError where the header is
+    none, or does not fit the file.
+    """
+    total = 0
+    with safe_open(path, framework="pt", device="cpu") as file:
+        for name in file.keys():  # noqa: SIM118 - safe_open is no mapping
+            part = file.get_slice(name)
+            if part.get_dtype() not in _DTYPES.values():
+                raise ValueError(f"{name} is of the kind {part.get_dtype()}")
+            total += math.prod(part.get_shape())
+    return total

@@ -270,6 +270,20 @@ async def test_own_steps_are_ticked_for_one_start_and_the_rehearsal_follows() ->
         assert app.screen._board.ticks == set(), "a tick counts for one start"
 
 
+async def test_a_rehearsal_that_is_switched_off_is_not_waited_for() -> None:
+    bridge = RecordedBridge()
+    bridge.verdicts = unticked()
+    bridge.verdicts[13] = replace(bridge.verdicts[13], status="skipped")
+    steps = bridge.steps()
+    bridge.steps = lambda: tuple(replace(step, is_off=step.id == "rehearsal") for step in steps)  # type: ignore[method-assign]
+    async with opened(bridge) as (app, pilot):
+        await settled(app, pilot)
+        found = dict(app.screen._board.verdicts)
+        await pilot.press("space", "enter")
+        await until(pilot, lambda: "✓ UNLOCKED" in text(app))
+        assert app.screen._board.verdicts["settings"] is found["settings"], "nothing was made anew"
+
+
 async def test_a_applies_the_remedy_and_a_refusal_is_told() -> None:
     bridge = RecordedBridge()
     bridge.verdicts[9] = replace(

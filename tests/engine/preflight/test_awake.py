@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from engine import EngineError, Workspace
-from engine.preflight import presence
+from engine.preflight import logind, presence
 from engine.preflight.context import Context
 from engine.runs.inhibit import Inhibitor
+from engine.runs.launch import LaunchMethod
 from tests.conftest import wait_for
 
 STANDIN = """#!/bin/sh
@@ -74,7 +75,7 @@ def test_the_lock_goes_with_a_process_that_is_killed(held: Path) -> None:
 def test_what_is_refused_is_told_in_the_words_of_who_refused(
     held: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(presence, "SYSTEMD_RUNNING", tmp_path)
+    monkeypatch.setattr(logind, "RUNNING", tmp_path)
     context = Context(tmp_path)
     assert presence.check_sleep(context).status == "pass" and not held.exists()
     monkeypatch.setenv("GRANTED", "idle")
@@ -99,7 +100,7 @@ def test_without_any_tool_that_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setenv("PATH", str(tmp_path))
     verdict = presence.check_sleep(Context(tmp_path))
     assert verdict.status == "skipped" and "neither systemd-inhibit" in verdict.evidence
-    monkeypatch.setattr(presence, "SYSTEMD_RUNNING", tmp_path)
+    monkeypatch.setattr(logind, "RUNNING", tmp_path)
     assert presence.check_sleep(Context(tmp_path)).status == "warn"
 
 
@@ -108,14 +109,42 @@ def test_logout_that_ends_processes_blocks_and_names_the_remedy(
 ) -> None:
     conf = tmp_path / "logind.conf"
     conf.write_text("[Login]\nKillUserProcesses=yes\n")
-    monkeypatch.setattr(presence, "SYSTEMD_RUNNING", tmp_path)
-    monkeypatch.setattr(presence, "LOGIND_CONF", (conf, tmp_path / "logind.conf.d"))
+    monkeypatch.setattr(logind, "RUNNING", tmp_path)
+    monkeypatch.setattr(logind, "MAIN_FILE", conf)
+    monkeypatch.setattr(logind, "FOLDERS", (tmp_path / "logind.conf.d",))
+    monkeypatch.setattr(presence.getpass, "getuser", lambda: "ana")
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nowhere")
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     verdict = presence.check_logout(Context(tmp_path))
     assert verdict.status == "fail" and verdict.remedy_action == "enable-linger"
     assert "loginctl enable-linger" in verdict.remedy
-    conf.write_text("[Login]\nKillUserProcesses=no\n")
-    assert presence.check_logout(Context(tmp_path)).status == "pass"
+    for said, status in (
+        ("KillUserProcesses=no", "pass"),
+        ("KillUserProcesses=yes\nKillExcludeUsers=ana bob", "pass"),
+        ("KillUserProcesses=no\nKillOnlyUsers=ana", "fail"),
+        ("KillUserProcesses=yes\nKillOnlyUsers=bob", "pass"),
+    ):
+        conf.write_text(f"[Login]\n{said}\n")
+        assert presence.check_logout(Context(tmp_path)).status == status, said
+    (tmp_path / "logind.conf.d").mkdir()
+    (tmp_path / "logind.conf.d" / "own.conf").write_text("[Login]\nKillOnlyUsers=\nKillUserProcesses=yes\n")
+    assert presence.check_logout(Context(tmp_path)).status == "fail", "the later file counts"
+
+
+def test_the_method_that_is_in_force_is_told_not_the_one_that_was_meant(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    meant = LaunchMethod("systemd-scope", "the user lingers")
+    monkeypatch.setattr(presence, "launch_method", lambda: meant)
+    group = tmp_path / "cgroup"
+    monkeypatch.setattr(presence, "OWN_GROUP", group)
+    run = tmp_path / "runs" / "1123-one"
+    group.write_text("0::/user.slice/user-1000.slice/user@1000.service/app.slice/llm-tui-1123-one.scope\n")
+    assert "set free by systemd-scope" in presence.check_logout(Context(tmp_path, run_folder=run)).evidence
+    group.write_text("0::/user.slice/user-1000.slice/session-3.scope\n")
+    assert "set free by systemd-scope" in presence.check_logout(Context(tmp_path)).evidence
+    verdict = presence.check_logout(Context(tmp_path, run_folder=run))
+    assert "set free by double-detach" in verdict.evidence and "did not give it a scope" in verdict.evidence
 
 
 def test_lingering_is_switched_on_or_refused_in_the_words_of_who_refused(

@@ -17,9 +17,9 @@ import pytest
 
 from engine import EngineError, Workspace
 from engine.preflight import kept
-from engine.preflight.context import Context
-from engine.preflight.inputs import check_settings
-from engine.preflight.machine import check_disk
+from engine.preflight.context import Context, Verdict
+from engine.preflight.inputs import check_corpus, check_settings
+from engine.preflight.machine import check_disk, check_memory
 from engine.preflight.rehearsal import check_rehearsal, rehearsal_key
 from engine.preflight.run import _carry_out, run
 from engine.preflight.steps import STEPS
@@ -88,6 +88,23 @@ def test_keys_without_an_effect_are_named(make_workspace: Make) -> None:
     assert "window 1" not in verdict.evidence and "resume_gpu_celsius" not in verdict.evidence
 
 
+def test_a_corpus_that_is_small_for_its_vocabulary_or_validation_is_told(make_workspace: Make) -> None:
+    folder = make_workspace().folder
+    assert check_corpus(Context(folder)).status == "pass"
+    many = check_corpus(Context(folder, overrides=("model.vocab_size=50000",)))
+    assert many.status == "warn" and "fill a vocabulary of about" in many.evidence
+    assert "Lower model.vocab_size" in many.remedy
+    few = check_corpus(Context(folder, overrides=("corpus.validation_frac=0.0002",)))
+    assert few.status == "warn" and "one context takes 65" in few.evidence
+    assert check_corpus(Context(folder, overrides=("training.tokens_per_step=1024000",))).is_waivable is False
+
+
+def test_a_budget_of_memory_is_a_setting_that_no_waiver_overrules(make_workspace: Make) -> None:
+    verdict = check_memory(Context(make_workspace().folder, overrides=("limits.vram_budget_gib=0.001",)))
+    assert (verdict.status, verdict.is_waivable) == ("fail", False)
+    assert "the budget is 1.0 MiB" in verdict.evidence
+
+
 def test_what_changed_since_the_person_looked_is_said(make_workspace: Make) -> None:
     workspace = make_workspace()
     seen = Check(id="disk", title="", status="pass", blocking=False, evidence="", at=time.time() - 12)
@@ -142,6 +159,34 @@ def test_a_disk_of_20_mb(small_disk: Path, make_workspace: Make) -> None:
     assert checks["disk"].blocking and "cannot be waived" in checks["disk"].remedy
 
 
+def test_the_disk_that_the_checkpoints_go_to_is_the_one_that_counts(
+    small_disk: Path, make_workspace: Make
+) -> None:
+    workspace = make_workspace()
+    runs = workspace.folder / "runs"
+    runs.symlink_to(small_disk)
+
+    def verdict(*overrides: str) -> Verdict:
+        return check_disk(Context(workspace.folder, overrides=overrides))
+
+    here, cache = verdict().figures
+    assert str(small_disk) in here.label and here.now == pytest.approx(20 * 2**20, rel=0.05)
+    assert str(small_disk) not in cache.label and (cache.now or 0) > (here.now or 0)
+    assert verdict().status == "warn" and "It lies in memory" in verdict().evidence
+    assert verdict("training.keep_checkpoints=99").status == "fail"
+    # What the run would be stopped for as it starts is a setting, and no waiver overrules it.
+    limited = verdict("limits.min_free_disk_gib=0.1")
+    assert (limited.status, limited.is_waivable) == ("fail", False)
+    assert "limits.min_free_disk_gib" in limited.remedy
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    assert (verdict().status, verdict().is_waivable) == ("fail", False)
+    assert f"{runs} cannot be written" in verdict().evidence
+    runs.unlink()
+    runs.symlink_to("/nowhere/usb-disk")
+    assert (verdict().status, verdict().is_waivable) == ("fail", False)
+    assert "is a link to /nowhere/usb-disk, which is not there" in verdict().evidence
+
+
 def test_two_starts_in_the_same_second_are_one_run(make_workspace: Make) -> None:
     workspace = make_workspace(tokens=40_960_000)
     command = [*COMMAND, "--workspace", str(workspace.folder), "run", "--detach"]
@@ -157,42 +202,49 @@ def test_two_starts_in_the_same_second_are_one_run(make_workspace: Make) -> None
     workspace.command(only.id, "stop")
 
 
-def test_a_waiver_and_a_tick_are_kept_with_the_run_and_a_start_without_them_is_refused(
-    make_workspace: Make,
-) -> None:
-    workspace = make_workspace()
+def test_waivers_and_ticks_are_kept_with_the_run_and_are_valid_for_one_start(make_workspace: Make) -> None:
+    workspace = make_workspace(tokens=40_960_000)
     text = workspace.settings_path.read_text()
-    for old, new in (
-        ("[preflight]", '[preflight]\nmanual = ["laptop on a hard surface"]'),
-        ("min_free_disk_gib = 0.0", "min_free_disk_gib = 900000"),
-    ):
-        text = text.replace(old, new)
-    workspace.settings_path.write_text(text)
-    command = [*COMMAND, "--workspace", str(workspace.folder)]
-    agreed = ("--waive", "disk=it is a [bold]test[/]", "--tick", "manual-1")
-    done = subprocess.run(
-        [*command, "run", *agreed], capture_output=True, text=True, timeout=120, check=False
+    workspace.settings_path.write_text(
+        text.replace("[preflight]", '[preflight]\nmanual = ["lid open", "fan free"]')
     )
-    assert done.returncode == 0, done.stderr
-    (only,) = folders.all_runs(workspace.folder)
-    with contextlib.closing(only.open()) as store:
-        assert store.meta("waivers", dict[str, str]) == {"disk": "it is a [bold]test[/]"}
-        assert store.meta("ticks", tuple[str, ...]) == ("manual-1",)
+    command = [*COMMAND, "--workspace", str(workspace.folder)]
+
+    def llm_tui(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, *arguments], capture_output=True, text=True, timeout=120, check=False
+        )
+
+    began = llm_tui("run", "--detach", "--waive", "manual-1=it is a [bold]test[/]", "--tick", "manual-2")
+    assert began.returncode == 0, began.stderr
+    run_id = began.stdout.strip()
+    workspace.command(run_id, "stop")
+    with contextlib.closing(workspace.folder_of(run_id).open()) as store:
+        assert store.meta("waivers", dict[str, str]) == {"manual-1": "it is a [bold]test[/]"}
+        assert store.meta("ticks", tuple[str, ...]) == ("manual-2",)
         kinds = {event.kind for event in store.rows(EventRow)}
-        assert kinds & {"sleep-inhibited", "sleep-not-inhibited"}
+        assert "waived" in kinds and kinds & {"sleep-inhibited", "sleep-not-inhibited"}
     (entry,) = workspace.ledger()
-    assert json.loads(entry.waivers) == {"disk": "it is a [bold]test[/]"}
+    assert json.loads(entry.waivers) == {"manual-1": "it is a [bold]test[/]"}
     report = (workspace.folder / "TRAINING.md").read_text()
-    assert "it is a" in report and "Ticked by hand: laptop on a hard surface" in report
-    assert "ticked by hand: laptop on a hard surface" in report
-    # Neither is valid for another start.
-    for verb in ("run", "check"):
-        refused = subprocess.run([*command, verb], capture_output=True, text=True, timeout=60, check=False)
-        assert refused.returncode == 3
-        said = refused.stderr if verb == "run" else refused.stdout
-        for words in ("laptop on a hard surface", "--tick manual-1", "training.keep_checkpoints"):
+    assert (
+        "it is a" in report and "Ticked by hand: fan free" in report and "ticked by hand: fan free" in report
+    )
+    # Neither is valid for another start, of another run or of this one.
+    looked, refused = llm_tui("check"), llm_tui("resume")
+    assert looked.returncode == refused.returncode == 3
+    for said in (looked.stdout, refused.stderr):
+        for words in ("Not ticked: lid open", "--tick manual-1", "Not ticked: fan free", "--tick manual-2"):
             assert words in said
-    assert len(folders.all_runs(workspace.folder)) == 1
+    assert f"resume {run_id} --waive" in refused.stderr
+    with pytest.raises(EngineError, match="no check 'lid'"):
+        workspace.resume(run_id, waivers={"lid": "because"})
+    resumed = llm_tui("resume", "--waive", "manual-2=for the second time", "--tick", "manual-1")
+    assert resumed.returncode == 0, resumed.stderr
+    workspace.command(run_id, "stop")
+    (entry,) = workspace.ledger()
+    both = {"manual-1": "it is a [bold]test[/]", "manual-2": "for the second time"}
+    assert json.loads(entry.waivers) == both and len(folders.all_runs(workspace.folder)) == 1
 
 
 def test_a_rehearsal_is_made_once_and_taken_over_while_it_is_fresh(make_workspace: Make) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from engine import Workspace
 from engine.preflight import kept
 from engine.runs.lock import Lock, device_lock_path
+from engine.telemetry.process import find_process
 from tests import torch_standin
 from tests.nvml_standin import REPOSITORY, UUID, Standin, build
 
@@ -98,7 +99,11 @@ def test_processes_that_hold_memory_are_named_and_a_full_card_blocks(
         before = "preflight.min_free_vram_gib=2.5"
         apps = one(workspace, standin, "accelerator.check_close_apps(context)", **torch)
         assert (apps["status"], apps["remedy_action"]) == ("warn", "close-apps")
-        assert f"sleep (pid {holder.pid}, 3.00 GiB GPU memory)" in apps["evidence"]
+        user = find_process(holder.pid).user  # type: ignore[union-attr]
+        assert f"sleep (pid {holder.pid}, {user}, 3.00 GiB GPU memory, open for " in apps["evidence"]
+        budget = "limits.vram_budget_gib=0.01"
+        vram = one(workspace, standin, "accelerator.check_free_vram(context)", budget, **torch)
+        assert (vram["status"], vram["is_waivable"]) == ("fail", False) and budget[:22] in vram["evidence"]
         first = kept.FirstLook(identity=UUID, free_bytes=3 * GIB, at=time.time() - 90)
         kept.keep(workspace.folder, kept.Kept(first_look=first))
         standin.set(memory_used_bytes=4 * GIB - 1000)
@@ -140,12 +145,13 @@ def test_a_lost_gpu_and_a_driver_mismatch_block_unless_the_gpu_is_hidden(
     assert exit_code == 3
     assert found["device"]["blocking"] and "lost" in found["device"]["evidence"]
     standin.set(lost=None, init=18)
-    exit_code, found = check(workspace, standin, **torch)
-    assert exit_code == 3
-    assert "restart the machine" in found["device"]["evidence"] and found["device"]["is_waivable"]
-    assert "CUDA_VISIBLE_DEVICES=" in found["device"]["remedy"]
-    exit_code, found = check(workspace, standin, **torch, CUDA_VISIBLE_DEVICES="")
-    assert exit_code == 0 and found["device"]["status"] == "warn"
+    call = "accelerator.check_device(context)"
+    device = one(workspace, standin, call, **torch)
+    assert (
+        device["status"] == "fail" and "restart the machine" in device["evidence"] and device["is_waivable"]
+    )
+    assert "CUDA_VISIBLE_DEVICES=" in device["remedy"]
+    assert one(workspace, standin, call, **torch, CUDA_VISIBLE_DEVICES="")["status"] == "warn"
     exit_code, found = check(workspace, standin, "--waive=device=the CPU will do", **torch)
     assert exit_code == 0 and found["device"]["status"] == "waived"
 
@@ -154,9 +160,10 @@ def test_a_driver_that_torch_cannot_use_is_told_with_both_versions(
     tmp_path: Path, make_workspace: Make
 ) -> None:
     workspace, standin = make_workspace(), build(tmp_path, cuda=12040)
-    _, found = check(workspace, standin, **torch_standin.build(tmp_path, cuda="13.0"))
-    assert found["device"]["status"] == "warn"
-    assert "built for CUDA 13.0, the driver runs up to 12.4" in found["device"]["evidence"]
+    call = "accelerator.check_device(context)"
+    device = one(workspace, standin, call, **torch_standin.build(tmp_path, cuda="13.0"))
+    assert device["status"] == "warn"
+    assert "built for CUDA 13.0, the driver runs up to 12.4" in device["evidence"]
     standin.set(cuda=None)
     exit_code, found = check(
         workspace,
