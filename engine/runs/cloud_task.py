@@ -209,9 +209,8 @@ def _tokens(folder: RunFolder) -> list[_Mount]:
 
 def _text(workspace: Path, settings: Settings) -> list[_Mount]:
     """The corpus itself: below the workspace where it lies there, else at the path that the settings name."""
-    source = settings.corpus.source
     mounts = []
-    for name in [source] if isinstance(source, str) else source:
+    for name in settings.corpus.sources:
         plain = re.split(r"[*?\[]", name)[0] if not Path(name).exists() else name
         if name.startswith("builtin:") or not plain:
             continue
