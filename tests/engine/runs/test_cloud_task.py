@@ -95,7 +95,7 @@ def test_what_it_costs_stands_above_a_task_that_takes_the_run_along(run: RunFold
     )
     assert mounts["~/llm-tui/workspace/books"] == str(run.workspace / "books")
     assert "s3cret" not in Path(mounts["~/llm-tui/workspace/settings.toml"]).read_text("utf-8")
-    assert f"resume {run.id}" in task["run"] and "torch" in task["setup"]
+    assert f"resume {run.id} --set scale.processes=1" in task["run"] and "torch" in task["setup"]
 
 
 def test_every_source_of_a_mix_goes_along(run: RunFolder, tmp_path: Path) -> None:
@@ -124,8 +124,10 @@ def test_the_cheapest_offer_that_can_be_used_is_taken_and_wrong_ones_are_refused
     with pytest.raises(EngineError, match="No offer holds") as caught:
         write_task(run, tmp_path / "b.yaml", "no such cloud")
     assert "Google Cloud, NVIDIA L4, on-demand" in caught.value.remedy
-    with pytest.raises(EngineError, match="one GPU"):
-        write_task(run, tmp_path / "b.yaml", "AWS H100")
+    many = write_task(run, tmp_path / "many.yaml", "AWS H100")
+    task = yaml.safe_load((tmp_path / "many.yaml").read_text("utf-8"))
+    assert many.gpu == "8 x NVIDIA H100 SXM" and task["resources"]["accelerators"] == "H100:8"
+    assert "scale.processes=8" in task["run"] and "CUDA_VISIBLE_DEVICES=0,1,2,3,4,5,6,7" in task["run"]
     lock = Lock(run.supervisor_lock)
     assert lock.acquire("1")
     with pytest.raises(RunFailedError, match="two places"):
