@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from textual.actions import ActionParseResult
     from textual.dom import DOMNode
     from textual.driver import Driver
-    from textual.theme import Theme
 
     from engine.records import RunSnapshot, RunSummary
     from engine.story import Digest
@@ -179,34 +178,13 @@ class LlmTui(App[str | None]):
 
     @work(group="take-up", exit_on_error=False)
     async def _take_up(self) -> None:
-        """Take up the person's own keys; say what of the looks and the keys cannot be had; keep a new theme."""
-        problems = []
-        if self._unknown_theme:
-            names = ", ".join(sorted(self.available_themes))
-            problems.append(f"ui.theme = {self._unknown_theme!r} is no theme. There are: {names}.")
-        if self._appearance.keys:
-            from tui.keymap import resolve
+        """Take up the person's own keys, and follow the theme."""
+        from tui.preferences import keep_theme, take_up
 
-            keys, unused = await in_thread(resolve, self._appearance.keys)
-            self.own_keys = keys
-            self.set_keymap(keys)
-            problems += unused
-        for problem in problems:
-            self.notify(
-                fmt.clean(problem), title="settings.toml", severity="warning", timeout=15, markup=False
-            )
-        self.theme_changed_signal.subscribe(self, self._keep_theme)
-
-    @work(exclusive=True, group="theme", exit_on_error=False)
-    async def _keep_theme(self, theme: Theme) -> None:
-        """Remember the theme in settings.toml, where there is one and it may be written."""
-        self._looks.follow_theme(self.theme_variables)
-        if self.is_read_only or not await in_thread(self.bridge.has_settings):
-            return
-        try:
-            await in_thread(self.bridge.keep_theme, theme.name)
-        except (EngineError, OSError) as error:
-            self.post_message(CallFailed(getattr(error, "title", str(error)), getattr(error, "remedy", "")))
+        await take_up(self, self._appearance, self._unknown_theme)
+        self.theme_changed_signal.subscribe(
+            self, lambda theme: self.run_worker(keep_theme(self, self._looks, theme.name), group="theme")
+        )
 
     async def action_switch_mode(self, mode: str) -> None:
         """Go to a screen, once the workspace is open; a dialog is answered first."""
