@@ -23,7 +23,6 @@ from textual.widgets import Static
 
 from engine.errors import EngineError
 from engine.process import workspace_path
-from engine.records import TimeSpan
 from tui import format as fmt
 from tui import modes
 from tui.bridge import Bridge, in_thread
@@ -50,7 +49,7 @@ if TYPE_CHECKING:
     from textual.dom import DOMNode
     from textual.driver import Driver
 
-    from engine.records import RunSnapshot, RunSummary
+    from engine.records import RunSnapshot, RunSummary, TimeSpan
     from engine.story import Digest
 
 WARM_UP_EVERY_S = 0.5
@@ -81,8 +80,8 @@ class LlmTui(App[str | None]):
     asked_verb: reactive[str] = reactive("", repaint=False)
     """The verb that the followed run has not answered yet; empty where there is none."""
     followed_id: var[str | None] = var(None)
-    span: var[TimeSpan] = var(TimeSpan())
-    """The stretch of the followed run that its curves show."""
+    span: var[TimeSpan | None] = var(None)
+    """The stretch of the followed run that its curves show; None: the whole run."""
     num_unsaved: var[int] = var(0)
     """Keys of the settings that were changed here and are not saved."""
     own_keys: var[Mapping[str, str]] = var({})
@@ -183,7 +182,10 @@ class LlmTui(App[str | None]):
 
         await take_up(self, self._appearance, self._unknown_theme)
         self.theme_changed_signal.subscribe(
-            self, lambda theme: self.run_worker(keep_theme(self, self._looks, theme.name), group="theme")
+            self,
+            lambda theme: self.run_worker(
+                keep_theme(self, self._looks, theme.name), group="theme", exclusive=True, exit_on_error=False
+            ),
         )
 
     async def action_switch_mode(self, mode: str) -> None:
@@ -247,7 +249,7 @@ class LlmTui(App[str | None]):
 
     def _look_at(self, run_id: str) -> None:
         if run_id != self.followed_id:
-            self.followed_id, self.snapshot, self.trouble, self.span = run_id, None, "", TimeSpan()
+            self.followed_id, self.snapshot, self.trouble, self.span = run_id, None, "", None
         self.follower.wake()
 
     @on(RunOpenRequested)
