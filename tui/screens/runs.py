@@ -50,12 +50,13 @@ Every run of this workspace, newest first.
   p r      pause it, or go on with it
   x        stop it (asks first)
 
-  space    mark it, or no longer; escape unmarks all, and ends the filter
-  o        the marked runs in one chart, and where their settings differ
-  /        filter: words of name, state, model and tags; -word leaves out
+  space    mark it or not; escape unmarks all, ends the filter
+  o        the marked runs in one chart, with what differs
+  /        filter by words of name, state, model and tags;
+           -word leaves out
   s S      sort by the next column; the other way round
   t        its tags
-  a D      archive or delete it: asks first, and says what that frees
+  a D      archive or delete it: asks, and says what it frees
 """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("p", "ask('pause')", "Pause", id="runs.pause"),
