@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import html
+import os
 import re
 import sys
 import time
@@ -219,6 +220,9 @@ def real_stories(workspace: Path) -> dict[str, tuple[Any, tuple[str, ...]]]:
 
 def main() -> None:
     """All pictures, or those whose names begin as given."""
+    # The same looks whatever terminal this is called from.
+    os.environ.update(TERM="xterm-256color", COLORTERM="truecolor", LC_ALL="C.UTF-8")
+    os.environ.pop("NO_COLOR", None)
     folder, arguments = Path(sys.argv[1]), sys.argv[2:]
     told = stories()
     if "--workspace" in arguments:

@@ -166,7 +166,13 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     keep_checkpoints: Annotated[
         int, Meta(ge=2, le=1000, description="newest checkpoints kept; never fewer than two")
     ] = 2
-    sample_prompt: Annotated[str, Meta(max_length=2000, description="how every text sample begins")] = "def "
+    sample_prompt: Annotated[
+        Annotated[str, Meta(max_length=2000)]
+        | Annotated[list[Annotated[str, Meta(max_length=2000)]], Meta(min_length=1, max_length=8)],
+        Meta(
+            description="how the text samples begin: one text, or a list of up to 8, each sampled every time"
+        ),
+    ] = "def "
     max_restarts: Annotated[
         int,
         Meta(
@@ -375,10 +381,36 @@ class NotifySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         str,
         Meta(
             max_length=2000,
-            description='address of a receiver: "ntfy://TOPIC", "ntfys://HOST/TOPIC" or a web hook\'s https://; the '
-            "preflight sends a test message there, a run sends nothing yet",
+            description='address of a receiver: "ntfy://TOPIC", "ntfys://HOST/TOPIC", a web hook\'s https://, or with '
+            "the extra [notify] any of apprise's, as tgram:// and mailtos://; a secret: it stays in this file",
+            extra={"is_secret": True},
         ),
     ] = ""
+
+
+class UiSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the screens look, and their keys; no run is touched by it."""
+
+    theme: Annotated[
+        str,
+        Meta(
+            max_length=100,
+            description="colours; ctrl+p, Theme shows them all; takes effect at the next start",
+        ),
+    ] = "llm-tui-night"
+    characters: Annotated[
+        Literal["auto", "unicode", "ascii"],
+        Meta(description="auto: what the terminal can show; ascii: frames, bars and curves in ASCII alone"),
+    ] = "auto"
+    keys: Annotated[
+        dict[str, str | dict[str, str]],
+        Meta(
+            description="keys of your own, as [ui.keys]: the name of a key, then one or more keys; "
+            "`llm-tui keys` lists the names",
+            extra={"example": '[ui.keys]\nrun.pause = "P"\nrows.down = "j,down,ctrl+n"'},
+        ),
+    ] = {}
+    """Last: in the file, keys that follow a table would belong to it."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -394,3 +426,4 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     telemetry: TelemetrySettings = TelemetrySettings()
     preflight: PreflightSettings = PreflightSettings()
     notify: NotifySettings = NotifySettings()
+    ui: UiSettings = UiSettings()

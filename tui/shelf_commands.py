@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 import click
 
 from engine.errors import EngineError
 from engine.shelf import Comparison, RemovalKind
 from tui import format as fmt
+from tui.cli_parts import open_workspace_of
 
 
 def add_to(group: click.Group) -> None:
     """Make them commands of the command line."""
     for command in (tag_command, archive_command, delete_command, compare_command):
         group.add_command(command)
-
-
-def _workspace(ctx: click.Context) -> Any:
-    from tui.cli import _workspace as workspace
-
-    return workspace(ctx)
 
 
 @click.command("tag")
@@ -33,7 +27,7 @@ def tag_command(ctx: click.Context, run: str, tags: tuple[str, ...], clear: bool
     """Show a run's tags, or give it these in their place."""
     from engine.runs.keep import read_tags, set_tags
 
-    workspace = _workspace(ctx)
+    workspace = open_workspace_of(ctx)
     folder = workspace.folder_of(workspace.find(run))
     kept = set_tags(folder, tags) if tags or clear else read_tags(folder)
     for tag in kept:
@@ -44,7 +38,7 @@ def _remove(ctx: click.Context, run: str, kind: RemovalKind, is_sure: bool) -> N
     """Say what goes, ask, and do it."""
     from engine.runs.keep import removal, remove
 
-    workspace = _workspace(ctx)
+    workspace = open_workspace_of(ctx)
     folder = workspace.folder_of(workspace.find(run))
     told = removal(folder, kind)
     click.echo(f"{fmt.clean(folder.id)}: {kind} frees {fmt.size(told.freed_bytes)}.")
@@ -87,7 +81,7 @@ def compare_command(ctx: click.Context, runs: tuple[str, ...], as_json: bool) ->
 
     if len(runs) < 2:
         raise EngineError("A comparison takes two runs or more.", "`llm-tui runs` lists them.")
-    workspace = _workspace(ctx)
+    workspace = open_workspace_of(ctx)
     found = compare([workspace.folder_of(workspace.find(run)) for run in runs], 400)
     if as_json:
         click.echo(to_json(found))

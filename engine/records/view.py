@@ -177,6 +177,8 @@ class RunSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """What heat has cost over all lives of the supervisor (`segment` 0); None: nothing."""
     ramp: tuple[RampRow, ...] = ()
     """The sizes that the batch ramp has tried so far, ascending, while the run is prepared; else none."""
+    version: str = ""
+    """As in `RunSummary`."""
     span: ShownSpan | None = None
     """What the curves show; None: all there is, of which nothing is known in time."""
     eta_low_s: float | None = None
@@ -197,6 +199,8 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     parameters: int
     is_stale: bool
     status: Status
+    version: str = ""
+    """Of the llm-tui that keeps it, or kept it last; empty: unknown."""
     tags: tuple[str, ...] = ()
     """Words that a person gave it, in their order."""
     archived_at: float | None = None

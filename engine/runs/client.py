@@ -135,7 +135,8 @@ class Workspace(Checklist):
             ticks=ticks,
         )
         try:
-            self._launch(folder)
+            is_own = any(override.partition("=")[0].strip() == "notify.url" for override in overrides)
+            self._launch(folder, settings.notify.url if is_own else "")
         except BaseException:
             # An interrupt too: a run whose id nobody was told must not go on.
             self._abandon(folder)
@@ -152,13 +153,13 @@ class Workspace(Checklist):
         if not folder.is_supervised:
             folders.discard(folder)
 
-    def _launch(self, folder: RunFolder) -> None:
+    def _launch(self, folder: RunFolder, notify_url: str = "") -> None:
         """Start a supervisor and wait until it lets the run begin."""
         store = folder.open(read_only=False)
         try:
             store.set_meta(checks=())
             num_states = store.num_states()
-            launch(folder)
+            launch(folder, notify_url)
             deadline, was_there = time.monotonic() + START_PATIENCE_S, False
             while True:
                 # Asked before what it tells is read: who goes away has told first.

@@ -96,6 +96,12 @@ class _Reading:
         return RunState.FAILED if self.is_abandoned else self.written_state
 
     @property
+    def version(self) -> str:
+        """Of the llm-tui that keeps the run: its newest supervisor's, else its maker's."""
+        store = self.store
+        return store.find_meta("supervisor_version", str) or store.find_meta("version", str) or ""
+
+    @property
     def tokens_per_s(self) -> float | None:
         return self.stretch.tokens_per_s(self.store, self.plan)
 
@@ -188,6 +194,7 @@ class _Reading:
             gpu_integrated_j=by_both[1],
             thermal=thermal,
             ramp=tuple(ramp),
+            version=self.version,
             span=shown,
             eta_low_s=eta_low_s,
             eta_high_s=eta_high_s,
@@ -316,6 +323,7 @@ def read_summary(folder: RunFolder) -> RunSummary:
             parameters=reading.plan.shape.parameters,
             is_stale=reading.is_abandoned,
             status=reading.status(),
+            version=reading.version,
             tags=store.find_meta("tags", tuple[str, ...]) or (),
             archived_at=store.find_meta("archived_at", float),
         )

@@ -18,11 +18,13 @@ import msgspec
 from msgspec.structs import replace
 
 from engine import settings_edit
+from engine.appearance import Appearance, read_appearance
 from engine.bill import CheckpointSize, DayLine, EntryDetail, StorageBook
 from engine.errors import EngineError
 from engine.estimate import Estimate, estimate
 from engine.ledger.breakeven import break_evens, move_of
 from engine.ledger.cloud import entry_flop, quotes_for, run_flop
+from engine.opening import Opening
 from engine.records import (
     Bucket,
     Check,
@@ -864,6 +866,15 @@ class RecordedBridge:
         self.removed: list[tuple[str, str]] = []
         self.book = SampleBook(run_id=RUN_ID, samples=samples(), sources=("step-400", "step-200"))
         self.texts: list[TextRequest] = []
+
+    def appearance(self) -> Appearance:
+        return read_appearance(self.settings_path)
+
+    def opening(self) -> Opening:
+        return Opening("" if self.shots or not self.is_workspace else "preflight")
+
+    def keep_theme(self, name: str) -> None:
+        self.save_settings(self.settings_form(), {"ui.theme": f'"{name}"'})
 
     def has_settings(self) -> bool:
         return self.is_workspace

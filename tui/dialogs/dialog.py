@@ -6,6 +6,7 @@ from typing import ClassVar, Generic, TypeVar
 
 from textual.app import ComposeResult
 from textual.await_complete import AwaitComplete
+from textual.binding import Binding
 from textual.containers import Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
@@ -56,7 +57,17 @@ class Dialog(Question[Result], Generic[Result]):
             box.border_title = Content(self._heading)
             yield Static(Content(self._text), id="text")
             yield from self.compose_answer()
-            yield Static(Content(self._keys), id="keys")
+            yield Static(Content(self._own(self._keys)), id="keys")
+
+    def _own(self, keys: str) -> str:
+        """The row of keys with the person's own in their places."""
+        own = getattr(self.app, "own_keys", {})
+        if not own:
+            return keys
+        from tui.keymap import retold
+
+        bindings = [binding for binding in self.BINDINGS if isinstance(binding, Binding)]
+        return "      ".join(retold(part, bindings, own) for part in keys.split("      "))
 
     def compose_answer(self) -> ComposeResult:
         """What stands between the text and the keys: nothing, unless a dialog asks for more than yes or no."""

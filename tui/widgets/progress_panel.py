@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from engine.records import RunSnapshot, RunState
+from engine.records import ProgressRow, RunSnapshot, RunState
 from tui import format as fmt
 from tui.verbs import state_sign
 from tui.widgets.lines import (
@@ -132,7 +132,11 @@ def _numbers(snapshot: RunSnapshot, width: int) -> Line:
         if progress is None:
             return [("preparing the corpus ", MUTED), (fmt.clean(snapshot.corpus), TEXT)]
         done = f"{fmt.size_decimal(progress.done_bytes)} of {fmt.size_decimal(progress.total_bytes)}"
-        speed = "" if progress.bytes_per_s is None else f"{fmt.size_decimal(progress.bytes_per_s)}/s"
+        speed = (
+            ""
+            if progress.bytes_per_s is None
+            else f"{fmt.size_decimal(progress.bytes_per_s)}/s{_left(progress)}"
+        )
         name = {"tokenizer": "training the tokenizer", "tokens": "turning text into tokens"}.get(
             progress.kind, fmt.clean(progress.kind)
         )
@@ -155,6 +159,13 @@ def _numbers(snapshot: RunSnapshot, width: int) -> Line:
         if length(left) + len(piece) + length(when) + 2 <= width:
             left.append((piece, style))
     return ruled(left, when, width)
+
+
+def _left(progress: ProgressRow) -> str:
+    """What preparing the text still takes at this speed; nothing where that is unknown."""
+    if not progress.bytes_per_s or progress.total_bytes is None:
+        return ""
+    return f"  {fmt.duration((progress.total_bytes - progress.done_bytes) / progress.bytes_per_s)} left"
 
 
 def epochs(snapshot: RunSnapshot) -> str:
