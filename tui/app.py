@@ -28,7 +28,7 @@ from tui import modes
 from tui.bridge import Bridge, in_thread
 from tui.follower import Follower
 from tui.herald import Herald
-from tui.language import tr
+from tui.language import chosen, tr, use
 from tui.lookout import LOOK_EVERY_S, Lookout
 from tui.looks import Looks
 from tui.messages import (
@@ -353,7 +353,9 @@ class LlmTui(App[str | None]):
 
 def open_app(folder: Path, *, is_read_only: bool = False) -> int:
     """Run the app on a workspace and print its farewell; the answer is the exit status."""
-    app = LlmTui(workspace_path(folder), is_read_only=is_read_only)
+    path = workspace_path(folder)
+    use(chosen(path))
+    app = LlmTui(path, is_read_only=is_read_only)
     farewell = app.run()
     if farewell:
         sys.stdout.write(f"{farewell}\n")

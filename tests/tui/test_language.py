@@ -245,7 +245,7 @@ async def test_the_screens_speak(tmp_path: Path) -> None:
         await pilot.press("question_mark")
         await pilot.pause()
         assert isinstance(app.screen, HelpDialog)
-        assert "Kömək: Ayarlar" in str(app.screen.query_one("#box").border_title)
+        assert "Kömək: ayarlar" in str(app.screen.query_one("#box").border_title)
 
 
 def test_every_check_title_and_reason_of_a_setting_is_said(tmp_path: Path) -> None:

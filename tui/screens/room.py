@@ -115,4 +115,4 @@ class RoomScreen(Screen[None]):
             bindings = [b for b in (*app.BINDINGS, *focused, *self.BINDINGS) if isinstance(b, Binding)]
             text = retold(text, bindings, app.own_keys)
         title = next(mode.title for mode in MODES if mode.name == self.MODE)
-        self.app.push_screen(HelpDialog(tr("Help: {screen}", screen=tr(title)), text))
+        self.app.push_screen(HelpDialog(tr("Help: {screen}", screen=tr(title).lower()), text))
