@@ -104,6 +104,17 @@ def test_without_any_tool_that_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert presence.check_sleep(Context(tmp_path)).status == "warn"
 
 
+def test_inside_of_windows_no_lock_is_taken_and_windows_is_named(
+    held: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    version = tmp_path / "version"
+    version.write_text("Linux version 5.15.167.4-microsoft-standard-WSL2 (root@f9c826d3017f)\n")
+    monkeypatch.setattr(presence, "KERNEL_VERSION", version)
+    verdict = presence.check_sleep(Context(tmp_path))
+    assert verdict.status == "warn" and "Windows decides" in verdict.evidence and "Sleep" in verdict.remedy
+    assert not held.exists()
+
+
 def test_logout_that_ends_processes_blocks_and_names_the_remedy(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
