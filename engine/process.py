@@ -16,10 +16,14 @@ def module_argv(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
-def who() -> str:
-    """Who asks: this user on this machine; a user without a name by the number."""
+def user_name() -> str:
+    """This user's name; the number where there is no name, as in a container."""
     try:
-        user = getpass.getuser()
+        return getpass.getuser()
     except (KeyError, OSError):
-        user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"
+        return str(os.getuid())
+
+
+def who() -> str:
+    """Who asks: this user on this machine."""
+    return f"{user_name()}@{socket.gethostname()}"

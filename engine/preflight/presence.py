@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
 from pathlib import Path
 
 from engine.preflight import logind
 from engine.preflight.context import Context, Verdict, failed, passed, skipped, warned
+from engine.process import user_name
 from engine.runs.inhibit import Inhibitor
 from engine.runs.launch import launch_method
 
@@ -53,7 +53,7 @@ def _is_wsl() -> bool:
 def check_logout(context: Context) -> Verdict:
     """Whether the run goes on when the person logs out."""
     method = launch_method()
-    wants_scope, user = method.name == "systemd-scope", getpass.getuser()
+    wants_scope, user = method.name == "systemd-scope", user_name()
     name, because = method.name, method.evidence
     if wants_scope and context.run_folder and not _is_in_scope(context.run_folder.name):
         name, because = "double-detach", "systemd-run did not give it a scope, the run's log says why"
