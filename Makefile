@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint format types contracts clean
-.PHONY: bench bench-energy bench-engine bench-footprint bench-loss bench-telemetry bench-tui
+.PHONY: help run test test-faults check lint format types contracts clean
+.PHONY: bench bench-corpus bench-energy bench-engine bench-footprint bench-loss bench-safety bench-telemetry bench-tui
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ run: $(VENV)/.installed ## set up on the first call, then open the app (plain li
 
 test: $(VENV)/.installed-dev ## set up on the first call, then run the tests
 	@$(BIN)/python -m pytest -n 2 $(ARGS)
+
+test-faults: $(VENV)/.installed-dev ## hang-ups, kills, full disks, bad bytes: the faults that take longer (half an hour)
+	@$(BIN)/python -m pytest -m "faults or not faults" tests/faults $(ARGS)
 
 check: $(VENV)/.installed-dev lint types contracts ## what CI runs: lint, types, import contracts, tests
 	@$(MAKE) --no-print-directory test
@@ -33,7 +36,11 @@ types: $(VENV)/.installed-dev
 contracts: $(VENV)/.installed-dev
 	@$(BIN)/lint-imports
 
-bench: bench-energy bench-telemetry bench-tui bench-engine bench-footprint bench-loss ## every measurement behind docs/LOG.md, on this machine
+bench: bench-energy bench-telemetry bench-tui bench-engine bench-footprint bench-loss bench-corpus bench-safety ## every measurement behind docs/LOG.md, on this machine
+
+bench-corpus: $(VENV)/.installed-dev ## tokenizing beside tokenizers' own batch encoding, and its memory under a limit
+	@$(BIN)/python -m bench.corpus rate $(ARGS)
+	@$(BIN)/python -m bench.corpus memory 400 256
 
 bench-energy: $(VENV)/.installed-bench ## error of the GPU's energy against a known truth, beside Zeus and CodeCarbon
 	@$(BIN)/python -m bench.energy $(ARGS)
@@ -47,11 +54,13 @@ bench-footprint: $(VENV)/.installed-dev ## the memory formula against every tens
 bench-loss: $(VENV)/.installed-bench ## tokens and time to a validation loss, beside Hugging Face's Trainer with AdamW (half an hour)
 	@$(BIN)/python -m bench.loss $(ARGS)
 
+bench-safety: $(VENV)/.installed-dev ## what a checkpoint's safety costs, and what a kill costs
+	@$(BIN)/python -m bench.safety $(ARGS)
+
 bench-telemetry: $(VENV)/.installed-bench ## what watching costs of a core, beside Zeus and CodeCarbon
 	@$(BIN)/python -m bench.telemetry $(ARGS)
 
-bench-tui: $(VENV)/.installed-dev ## time to the first paint and bytes to the terminal, beside an empty Textual app
-	@$(BIN)/python -m bench.terminal --bare
+bench-tui: $(VENV)/.installed-dev ## the app at its terminal: first screen, bytes, processor, keys, a stalled line (8 min)
 	@$(BIN)/python -m bench.terminal $(ARGS)
 
 clean: ## remove the environment and what tools left behind; never runs or ledgers

@@ -1,12 +1,13 @@
 """Measures tokens and time to a validation loss, beside Hugging Face's Trainer with AdamW and its cosine.
 
-Run: python -m bench.loss [--tokens 1200128] [--seeds 1 2] [--rates 1.4e-3 2e-3 2.8e-3] [--python OTHER]
+Run: python -m bench.loss [--tokens 1200128] [--seeds 1 2] [--rates 1e-3 1.4e-3 2e-3] [--python OTHER]
 
 The Trainer trains the same model (preset tiny, equal parameters) on the same tokens of the same corpus with twice
 the tokens; its peak rate is the best of --rates with the first seed. Ours is a run as `llm-tui run` trains it, with
 the settings that ship. Both are measured by the trainer's own validation; the whole split at the end decides.
 Prints tables in Markdown, writes the curves and their points; exit code 1 where the bar of half the tokens and half
-the time is missed. OTHER is an interpreter that has transformers and accelerate.
+the time is missed. OTHER is an interpreter that has transformers and accelerate. With --folder, what is trained already
+is not trained again: a machine that was busy can be waited for, and a rate be added to a sweep.
 """
 
 from __future__ import annotations
@@ -198,14 +199,14 @@ def compete(asked: argparse.Namespace, folder: Path) -> tuple[list[Side], list[t
     """All trainings, and the pairs that are compared, a seed each."""
     (folder / "settings.toml").write_text("", "utf-8")
     workspace = Workspace(folder)
-    sides: list[Side] = []
+    _, plan = workspace.plan([f"training.tokens={asked.tokens}", "model.preset=tiny", *asked.set])
+    done = Done(folder, plan.tokens_total)
     pairs: list[tuple[Side, Side]] = []
     rate: float | None = None
     for seed in asked.seeds:
-        mine = ours(workspace, seed, asked.tokens, asked.set)
-        tell(mine, sides)
+        mine = done.find("llm-tui", seed) or done.keep(ours(workspace, seed, asked.tokens, asked.set))
+        tell(mine)
         run = folders.all_runs(folder)[0]
-        _, plan = workspace.plan(["model.preset=tiny", *asked.set])
         others = []
         for tried in asked.rates if rate is None else [rate]:
             wanted = Asked(
@@ -219,18 +220,42 @@ def compete(asked: argparse.Namespace, folder: Path) -> tuple[list[Side], list[t
                 seed=seed,
                 num_points=NUM_POINTS,
             )
-            others.append(peer(asked.python, run, wanted))
-            tell(others[-1], sides)
+            other = done.find("Trainer", seed, tried) or done.keep(peer(asked.python, run, wanted))
+            tell(other)
+            others.append(other)
         best = min(others, key=lambda side: side.bits_per_byte)
         rate = best.rate
         assert best.parameters == mine.parameters, "both sides must be the same model"
         pairs.append((mine, best))
-    return sides, pairs
+    return done.sides, pairs
 
 
-def tell(side: Side, sides: list[Side]) -> None:
-    """Keep it, and say how it went."""
-    sides.append(side)
+class Done:
+    """The trainings that are over, kept in a file of the folder."""
+
+    def __init__(self, folder: Path, tokens: int) -> None:
+        self._path, self._tokens = folder / "sides.json", tokens
+        self.sides: list[Side] = []
+        if self._path.exists():
+            self.sides = msgspec.json.decode(self._path.read_bytes(), type=list[Side])
+
+    def find(self, name: str, seed: int, rate: float | None = None) -> Side | None:
+        """One that was trained before, of ours or of the peer; None: there is none."""
+        tokens = self._tokens if rate is None else PEER_TIMES * self._tokens
+        for side in self.sides:
+            if (side.name, side.seed, side.tokens) == (name, seed, tokens) and rate in (None, side.rate):
+                return side
+        return None
+
+    def keep(self, side: Side) -> Side:
+        """Add one."""
+        self.sides.append(side)
+        self._path.write_bytes(msgspec.json.encode(self.sides))
+        return side
+
+
+def tell(side: Side) -> None:
+    """Say how it went."""
     say(
         f"{side.name}, seed {side.seed}, rate {side.rate:g}: {side.bits_per_byte:.4f} bits a byte after "
         f"{side.tokens:,} tokens and {side.train_s:.0f} s"
@@ -242,7 +267,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokens", type=int, default=1_200_128)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--rates", type=float, nargs="+", default=[1.4e-3, 2e-3, 2.8e-3])
+    parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 1.4e-3, 2e-3])
     parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--set", action="append", default=[], help="a setting of ours, as of `llm-tui run`")
     parser.add_argument("--python", default=sys.executable)

@@ -20,6 +20,13 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def make_private(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, for this user alone; one that is there stays as it is."""
+    missing = [part for part in (folder, *folder.parents) if not part.exists()]
+    for part in reversed(missing):
+        part.mkdir(mode=0o700, exist_ok=True)
+
+
 def write_bytes(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Replace `path` by `data`: written aside, synced, renamed, the folder synced.
 

@@ -23,5 +23,5 @@ def load(path: Path, kind: type[Record]) -> list[Record]:
 
 def keep(path: Path, records: Sequence[msgspec.Struct]) -> None:
     """Write them in place of what was kept. Raises: OSError where the workspace cannot be written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic.make_private(path.parent)
     atomic.write_bytes(path, msgspec.json.format(msgspec.json.encode(records), indent=1) + b"\n")

@@ -27,6 +27,8 @@ class TrainerExit(IntEnum):
     """Told to stop; a checkpoint was saved."""
     ORPHANED = 11
     """Its supervisor is gone or the system ends it; a checkpoint was saved."""
+    NO_DEVICE = 12
+    """The device is gone, perhaps for a moment, as after a suspend: a restart may find it again."""
 
 
 class EngineError(Exception):
@@ -60,6 +62,10 @@ class StoreError(EngineError):
     """A run folder or a ledger cannot be read or written."""
 
 
+class DamagedStoreError(StoreError):
+    """A store's file itself is bad: waiting does not help, only making it anew from what can still be read."""
+
+
 class CheckpointError(EngineError):
     """A checkpoint is damaged, of another model, or absent."""
 
@@ -68,6 +74,10 @@ class RunFailedError(EngineError):
     """The run cannot be started or controlled."""
 
     exit_code = ExitCode.FAILED
+
+
+class DeviceGoneError(EngineError):
+    """The device that a run was planned for is not there now."""
 
 
 class BlockedError(EngineError):

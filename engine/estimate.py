@@ -168,6 +168,10 @@ def estimate(
     pace = pace_of(plan, entries, workspace, remark)
     power = power_of(plan, settings.energy, entries, gpu_limit_watts)
     hours = _time(plan, pace)
+    num_processes = settings.scale.processes * settings.scale.nodes
+    if num_processes > 1:
+        remark = f"{hours.basis}; for one process: what the {num_processes} of [scale] gain is not known"
+        hours = msgspec.structs.replace(hours, basis=remark)
     energy = _energy(power, hours)
     cost = _cost(settings.energy, power, hours, time.time() if now is None else now)
     share = own_share(plan, pace.tokens_per_s if pace.source in ("rehearsal", "earlier run") else None)

@@ -1,4 +1,4 @@
-"""How a room of the engine is started as a process of its own, and who starts it."""
+"""How a room of the engine is started as a process of its own, and whose process it is."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import getpass
 import os
 import socket
 import sys
+from pathlib import Path
+
+from engine.errors import EngineError
 
 
 def module_argv(module: str, *arguments: str) -> list[str]:
@@ -17,7 +20,7 @@ def module_argv(module: str, *arguments: str) -> list[str]:
 
 
 def user_name() -> str:
-    """This user's name; the number where there is no name, as in a container."""
+    """Who this process runs as; the number where it has no name, as in many containers."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -27,3 +30,24 @@ def user_name() -> str:
 def who() -> str:
     """Who asks: this user on this machine."""
     return f"{user_name()}@{socket.gethostname()}"
+
+
+def workspace_path(folder: Path) -> Path:
+    """The folder of a workspace, from its root on.
+
+    Raises: EngineError where `~` is nobody's, where links go in a circle, and where a name is not UTF-8, which
+    settings and records could not hold.
+    """
+    try:
+        path = folder.expanduser().absolute()
+        path.resolve()
+        str(path).encode("utf-8")
+    except RuntimeError as error:
+        raise EngineError(
+            f"{folder}: {error}", "Name it by a path without ~ and without links in a circle."
+        ) from error
+    except UnicodeEncodeError as error:
+        raise EngineError(
+            f"The path of the workspace is not UTF-8: {folder}", "Rename the folder, or choose another one."
+        ) from error
+    return path

@@ -11,6 +11,12 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from engine.settings_data import CorpusPart as CorpusPart
+from engine.settings_data import CorpusSettings as CorpusSettings
+from engine.settings_data import ScaleSettings as ScaleSettings
+from engine.shape import MOST_CONTEXT
+from engine.ui_settings import UiSettings
+
 Auto = Literal["auto"]
 Count = Annotated[int, Meta(ge=1, le=10**12)]
 Seconds = Annotated[float, Meta(ge=1, le=604_800)]
@@ -39,33 +45,10 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ) = None
     n_embd: Annotated[int, Meta(ge=8, le=32_768, description="width of the model")] | None = None
     intermediate: Annotated[int, Meta(ge=8, le=131_072, description="width of the SwiGLU")] | None = None
-    context: Annotated[int, Meta(ge=16, le=131_072, description="tokens a sequence")] | None = None
+    context: Annotated[int, Meta(ge=16, le=MOST_CONTEXT, description="tokens a sequence")] | None = None
     tie_embeddings: Annotated[bool, Meta(description="share the embedding with the output head")] | None = (
         None
     )
-
-
-class CorpusSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the model learns from."""
-
-    source: Annotated[
-        str | list[str],
-        Meta(
-            description='files and folders of .txt .md .jsonl, one or a list; "builtin:python" is the source '
-            "of the Python standard library on this machine"
-        ),
-    ] = "builtin:python"
-    text_field: Annotated[
-        str, Meta(min_length=1, max_length=200, description="the field of a .jsonl line that holds the text")
-    ] = "text"
-    validation_frac: Annotated[
-        float,
-        Meta(ge=0.0001, le=0.5, description="share of the documents kept aside to measure with, 0 to 1"),
-    ] = 0.01
-    tokenizer_sample_mib: Annotated[
-        float,
-        Meta(ge=0.01, le=1024, description="MiB of text the tokenizer is trained on, spread over the corpus"),
-    ] = 8.0
 
 
 class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -127,7 +110,13 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     keep_checkpoints: Annotated[
         int, Meta(ge=2, le=1000, description="newest checkpoints kept; never fewer than two")
     ] = 2
-    sample_prompt: Annotated[str, Meta(max_length=2000, description="how every text sample begins")] = "def "
+    sample_prompt: Annotated[
+        Annotated[str, Meta(max_length=2000)]
+        | Annotated[list[Annotated[str, Meta(max_length=2000)]], Meta(min_length=1, max_length=8)],
+        Meta(
+            description="how the text samples begin: one text, or a list of up to 8, each sampled every time"
+        ),
+    ] = "def "
     max_restarts: Annotated[
         int,
         Meta(
@@ -154,6 +143,10 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     min_free_disk_gib: Annotated[
         float, Meta(ge=0, le=1e6, description="GiB; a run that leaves less free on its disk stops; 0 = none")
     ] = 0.5
+    min_battery_frac: Annotated[
+        float,
+        Meta(ge=0, le=0.95, description="0 to 1; on battery at this charge: checkpoint and pause; 0 = none"),
+    ] = 0.2
     vram_budget_gib: Annotated[
         float, Meta(ge=0, le=1e5, description="GiB the plan may use (of RAM on a CPU); 0 = what is free")
     ] = 0.0
@@ -308,8 +301,9 @@ class NotifySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         str,
         Meta(
             max_length=2000,
-            description='address of a receiver: "ntfy://TOPIC", "ntfys://HOST/TOPIC" or a web hook\'s https://; the '
-            "preflight sends a test message there, a run sends nothing yet",
+            description='address of a receiver: "ntfy://TOPIC", "ntfys://HOST/TOPIC", a web hook\'s https://, or with '
+            "the extra [notify] any of apprise's, as tgram:// and mailtos://; a secret: it stays in this file",
+            extra={"is_secret": True},
         ),
     ] = ""
 
@@ -320,9 +314,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     model: ModelSettings = ModelSettings()
     corpus: CorpusSettings = CorpusSettings()
     training: TrainingSettings = TrainingSettings()
+    scale: ScaleSettings = ScaleSettings()
     limits: LimitSettings = LimitSettings()
     energy: EnergySettings = EnergySettings()
     cloud: CloudSettings = CloudSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     preflight: PreflightSettings = PreflightSettings()
     notify: NotifySettings = NotifySettings()
+    ui: UiSettings = UiSettings()

@@ -56,6 +56,8 @@ class KeyForm(msgspec.Struct, frozen=True, kw_only=True):
     """Empty where it has none."""
     choices: tuple[str, ...]
     """Every value it takes, as TOML, where they are few; else empty."""
+    is_secret: bool = False
+    """Whether its value is not to be shown."""
 
     @property
     def section(self) -> str:
@@ -94,7 +96,7 @@ def read_form(path: Path) -> SettingsForm:
     )
     try:
         tables = tomllib.loads(text or "")
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         problem = f"{path.name} is not TOML: {error}\nMend it in an editor; nothing is written over it here."
         return msgspec.structs.replace(form, problem=problem)
     keys = tuple(
@@ -138,6 +140,7 @@ def _key(section: str, field: msgspec.structs.FieldInfo, table: Any) -> KeyForm:
         reason=reason_of(field.type),
         unit=_unit(field.encode_name),
         choices=_choices(types.type_info(field.type)),
+        is_secret=_is_secret(types.type_info(field.type)),
     )
 
 
@@ -146,12 +149,20 @@ def _written(value: Any) -> str:
     if isinstance(value, list) and any(isinstance(part, dict) for part in value):
         return f"[{', '.join(map(_written, value))}]"
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{key} = {_written(part)}' for key, part in value.items())}}}"
+        return f"{{{', '.join(f'{_name(key)} = {_written(part)}' for key, part in value.items())}}}"
     return to_toml(value)
+
+
+def _name(key: str) -> str:
+    return key if key.isidentifier() and key.isascii() else to_toml(key)
 
 
 def _unit(name: str) -> str:
     return next((unit for ending, unit in _UNITS if name.endswith(ending)), "")
+
+
+def _is_secret(info: types.Type) -> bool:
+    return isinstance(info, types.Metadata) and bool((info.extra or {}).get("is_secret"))
 
 
 def _choices(info: types.Type) -> tuple[str, ...]:

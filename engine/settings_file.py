@@ -9,6 +9,7 @@ import math
 import re
 import textwrap
 import tomllib
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from msgspec import inspect as types
 from engine import atomic
 from engine.currency import CODES, nearest_code
 from engine.errors import SettingsError
-from engine.settings import CURRENCY_PATTERN, TIME_PATTERN, Settings
+from engine.settings import CURRENCY_PATTERN, TIME_PATTERN, NotifySettings, Settings
 
 FILE_NAME = "settings.toml"
 
@@ -55,7 +56,10 @@ def parse(
     """
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # ValueError: also a number of more digits than Python reads
         raise SettingsError(
             f"{file} is not TOML: {error}", "Mend that line; text values need quotes."
         ) from error
@@ -174,6 +178,8 @@ class _Reader:
 
     def _error(self, dotted: str, value: Any, expected: str, remedy: str) -> SettingsError:
         shown = repr(value) if len(repr(value)) <= 80 else repr(value)[:77] + "..."
+        if dotted.startswith("notify."):
+            shown = "(a secret)"
         return SettingsError(f"{self._where(dotted)}: {dotted} = {shown} is not {expected}.", remedy)
 
     def _where(self, dotted: str) -> str:
@@ -212,7 +218,7 @@ def _override_value(raw: str) -> Any:
     """A value as TOML reads it; what is not TOML is text, so that quotes need no escaping in a shell."""
     try:
         return tomllib.loads(f"value = {raw}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return raw
 
 
@@ -327,10 +333,10 @@ def _wrapped(text: str, width: int = 108) -> list[str]:
 
 
 def to_toml(value: Any) -> str:
-    """A value as it stands behind the equals sign, on one line."""
+    """A value as it stands behind the equals sign, on one line; letters that steer a terminal are escaped."""
     import tomli_w
 
-    return (
+    written = (
         tomli_w.dumps({"value": value})
         .removeprefix("value = ")
         .strip()
@@ -338,6 +344,12 @@ def to_toml(value: Any) -> str:
         .replace("\n    ", " ")
         .replace(",\n]", "]")
     )
+    return "".join(_escaped(letter) for letter in written)
+
+
+def _escaped(letter: str) -> str:
+    is_risky = unicodedata.category(letter) in ("Cc", "Cf", "Cn", "Co", "Zl", "Zp")
+    return f"\\U{ord(letter):08X}" if is_risky else letter
 
 
 def write_template(folder: Path) -> Path:
@@ -352,7 +364,7 @@ def write_template(folder: Path) -> Path:
             raise SettingsError(
                 f"{path} is there already; it was left as it is.", "Edit it, or choose another folder."
             )
-        atomic.write_text(path, template(), mode=0o644)
+        atomic.write_text(path, template())  # for its owner: notify.url may hold a secret
     except OSError as error:
         raise SettingsError(
             f"{path} cannot be written: {error}", "Choose a folder that you may write to."
@@ -361,13 +373,18 @@ def write_template(folder: Path) -> Path:
 
 
 def freeze(settings: Settings, path: Path) -> None:
-    """Write settings as they are in force, for the run's folder; defaults included, comments not."""
+    """Write settings as they are in force, for the run's folder; defaults included; comments, looks, secrets not."""
     import tomli_w
 
-    atomic.write_text(path, tomli_w.dumps(_without_none(msgspec.to_builtins(settings))))
+    settings = msgspec.structs.replace(settings, notify=NotifySettings())
+    tables = _without_none(msgspec.to_builtins(settings))
+    del tables["ui"]
+    atomic.write_text(path, tomli_w.dumps(tables))
 
 
 def _without_none(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_none(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(value, list):
+        return [_without_none(inner) for inner in value]
     return value

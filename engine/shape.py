@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import msgspec
 
+MOST_CONTEXT = 131_072
+"""Tokens a sequence that a model may have at most."""
+
 
 class ModelShape(msgspec.Struct, frozen=True, kw_only=True):
     """The sizes that define a model; names are the field's own."""
@@ -26,6 +29,17 @@ class ModelShape(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens a sequence."""
     tie_embeddings: bool
     """Whether the output head is the embedding."""
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether such a model can be: every size counts something, and heads divide what they share."""
+        sizes = (self.vocab_size, self.n_layer, self.n_head, self.n_kv_head, self.n_embd, self.intermediate)
+        return (
+            all(size >= 1 for size in sizes)
+            and 1 <= self.context <= MOST_CONTEXT
+            and self.n_embd % self.n_head == 0
+            and self.n_head % self.n_kv_head == 0
+        )
 
     @property
     def head_dim(self) -> int:

@@ -6,6 +6,7 @@ that grows by a row a second may keep its figures as whole numbers of a small un
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import sqlite3
@@ -18,7 +19,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from engine.errors import StoreError
+from engine.errors import DamagedStoreError, StoreError
 
 Row = TypeVar("Row", bound=msgspec.Struct)
 
@@ -27,6 +28,11 @@ BusyError = sqlite3.OperationalError
 
 DamageError = sqlite3.DatabaseError
 """What a write raises when the file itself is damaged; `BusyError` is one of its kinds."""
+
+_KEPT_LOG_BYTES = 16 << 20
+"""What stays of a -wal file that a long read has let grow, once it is folded in."""
+_DAMAGE_CODES = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB))
+"""Source: sqlite.org/rescode.html; the low byte is the primary code."""
 
 _COLUMN_TYPES: dict[type, str] = {int: "INTEGER", bool: "INTEGER", float: "REAL", str: "TEXT"}
 
@@ -59,6 +65,32 @@ class Table(msgspec.Struct, frozen=True):
             key = " PRIMARY KEY" if column == self.key else ""
             parts.append(f"{column} {kind}{'' if is_optional else ' NOT NULL'}{key}")
         return f"CREATE TABLE IF NOT EXISTS {self.name} ({', '.join(parts)})"
+
+
+def files_of(path: Path) -> dict[str, int]:
+    """Which file is behind each name that SQLite has open for a store: their inodes."""
+    found = {}
+    for each in (path, _log_of(path)):
+        with contextlib.suppress(OSError):
+            found[each.name] = each.stat().st_ino
+    return found
+
+
+def log_bytes(path: Path) -> int:
+    """Bytes of what is written and not yet folded into a store; a reader that stays holds it there."""
+    try:
+        return _log_of(path).stat().st_size
+    except OSError:
+        return 0
+
+
+def _log_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether it is the file that is bad, and not the moment: what is locked or full may be well again."""
+    return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in _DAMAGE_CODES
 
 
 def _column_type(hint: Any) -> tuple[str, bool]:
@@ -110,7 +142,8 @@ class Database:
         try:
             self._connection = self._connect(read_only, busy_ms)
         except sqlite3.Error as error:
-            raise StoreError(
+            kind = DamagedStoreError if is_damage(error) else StoreError
+            raise kind(
                 f"{path} cannot be opened: {error}",
                 "Make it readable and writable; if it is damaged, put a copy of it in its place.",
             ) from error
@@ -128,6 +161,7 @@ class Database:
             self.path.chmod(0o600)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute(f"PRAGMA journal_size_limit={_KEPT_LOG_BYTES}")
         if any(table.worded for table in self._tables.values()):
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS word (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE)"
@@ -153,12 +187,13 @@ class Database:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._connection.execute("COMMIT")
         except BaseException:
-            self._connection.execute("ROLLBACK")
+            if self._connection.in_transaction:  # a full disk has rolled it back already
+                self._connection.execute("ROLLBACK")
             self._word_ids.clear()  # some may have been given in vain
             self._words.clear()
             raise
-        self._connection.execute("COMMIT")
 
     def put(self, row: msgspec.Struct) -> int:
         """Insert a row, replacing the one with the same key; the answer is its rowid."""
@@ -226,7 +261,14 @@ class Database:
         if not columns:
             return []
         found = self.query(f"SELECT {', '.join(columns)} FROM {table.name} {tail}", parameters)
-        return [msgspec.convert(self._decoded(table, columns, row), record, strict=False) for row in found]
+        try:
+            return [
+                msgspec.convert(self._decoded(table, columns, row), record, strict=False) for row in found
+            ]
+        except (msgspec.ValidationError, TypeError) as error:
+            raise DamagedStoreError(
+                f"{self.path}: a row of {table.name} is damaged: {error}", "Restore it, or move it aside."
+            ) from error
 
     def _decoded(self, table: Table, columns: list[str], row: tuple[Any, ...]) -> dict[str, Any]:
         values = dict(zip(columns, row, strict=True))
@@ -251,6 +293,50 @@ class Database:
         try:
             return self._connection.execute(sql, parameters).fetchall()
         except sqlite3.DatabaseError as error:
-            raise StoreError(
-                f"{self.path} cannot be read: {error}", "Restore it, or move it aside."
-            ) from error
+            kind = DamagedStoreError if is_damage(error) else StoreError
+            raise kind(f"{self.path} cannot be read: {error}", "Restore it, or move it aside.") from error
+
+    def find_damage(self) -> str | None:
+        """What is wrong with the file's structure, in SQLite's words; None: nothing that it can tell.
+
+        Source: sqlite.org/pragma.html, quick_check. A value that was changed within its row is not seen.
+        """
+        try:
+            ((found,),) = self._connection.execute("PRAGMA quick_check(1)").fetchall()
+        except sqlite3.DatabaseError as error:
+            return str(error) if is_damage(error) else None
+        return None if found == "ok" else " ".join(str(found).split())
+
+    def salvage(self, record: type[Row], lost: set[str]) -> Iterator[Row]:
+        """The rows of a table that can still be read, from both of its ends, in their order.
+
+        The table's name is added to `lost` where these are not all.
+        """
+        table, last = self._tables[record], -1
+        try:
+            for number, row in self._readable(table, "ORDER BY rowid", lost):
+                last = number
+                yield msgspec.convert(row, record, strict=False)
+            return
+        except (sqlite3.DatabaseError, StoreError):
+            lost.add(table.name)
+        behind = []
+        with contextlib.suppress(sqlite3.DatabaseError, StoreError):
+            for _, row in self._readable(table, f"WHERE rowid > {last} ORDER BY rowid DESC", lost):
+                behind.append(msgspec.convert(row, record, strict=False))
+        yield from reversed(behind)
+
+    def _readable(self, table: Table, tail: str, lost: set[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Row numbers and rows that fit the table's record; one that does not is lost."""
+        columns = self.columns_of(table.record)
+        if not columns:
+            return
+        for number, *row in self._connection.execute(
+            f"SELECT rowid, {', '.join(columns)} FROM {table.name} {tail}"
+        ):
+            try:
+                values = self._decoded(table, columns, tuple(row))
+                msgspec.convert(values, table.record, strict=False)
+                yield number, values
+            except (msgspec.ValidationError, TypeError):
+                lost.add(table.name)

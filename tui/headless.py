@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 import click
 
 from engine.errors import ExitCode
-from engine.records import Check, CloudQuote, EventRow, LedgerEntry, ProgressRow, RunState, RunSummary, Status
+from engine.records import (
+    Check,
+    CloudQuote,
+    DamagedRun,
+    EventRow,
+    LedgerEntry,
+    ProgressRow,
+    RunState,
+    RunSummary,
+    Status,
+)
 from tui import format as show
 from tui.plan_text import break_even_line, by_kind, hours_range, move_lines
 
@@ -107,6 +117,14 @@ def print_runs(runs: Sequence[RunSummary]) -> None:
             f"step {status.step or 0}/{status.steps}  val {show.number(status.val_loss, 3)}  "
             f"{show.money(status.cost, status.currency)}"
         )
+
+
+def print_damaged_runs(runs: Sequence[DamagedRun]) -> None:
+    """What is wrong with each run that cannot be read, and what helps; on stderr."""
+    for run in runs:
+        click.echo(f"{run.id}  damaged    {show.clean(run.damage)}", err=True)
+        if run.remedy:
+            click.echo(f"  → {show.clean(run.remedy)}", err=True)
 
 
 def print_status(status: Status) -> None:

@@ -17,6 +17,7 @@ import msgspec
 
 from engine import atomic
 from engine.corpus.build import prepare
+from engine.corpus.cache import cache_folder
 from engine.corpus.manifest import (
     TOKENIZER_NAME,
     CorpusManifest,
@@ -130,7 +131,7 @@ def _prepare_run(run: Path) -> int:
     workspace = Path(store.meta("workspace", str))
     store.close()
     former = _former_manifest(run)
-    if former is not None and is_intact(former, Path(former.folder)):
+    if former is not None and (_is_there(former) or _found_again(former, run)):
         return 0
     with Reporter(run / "run.db") as reporter:
         manifest = prepare(
@@ -152,6 +153,19 @@ def _prepare_run(run: Path) -> int:
     return 0
 
 
+def _is_there(manifest: CorpusManifest) -> bool:
+    return is_intact(manifest, Path(manifest.folder))
+
+
+def _found_again(former: CorpusManifest, run: Path) -> bool:
+    """Whether the tokens lie in the cache beside a run that was moved, to another folder or another machine."""
+    here = msgspec.structs.replace(former, folder=str(cache_folder(run.parent.parent) / former.key))
+    if not _is_there(here):
+        return False
+    save_manifest(here, run / "corpus.json")
+    return True
+
+
 def _former_manifest(run: Path) -> CorpusManifest | None:
     path = run / "corpus.json"
     return load_manifest(path) if path.exists() else None
@@ -170,6 +184,17 @@ def _events(manifest: CorpusManifest) -> list[EventRow]:
             documents=manifest.num_documents,
         )
     ]
+    if manifest.num_duplicates:
+        events.append(
+            _event(
+                "info",
+                "corpus-duplicates",
+                f"{manifest.num_duplicates:,} documents were dropped as exact copies of others, "
+                f"{(manifest.duplicate_bytes or 0) / 1e6:,.1f} MB of text.",
+                count=manifest.num_duplicates,
+                bytes=manifest.duplicate_bytes,
+            )
+        )
     if manifest.num_invalid_sequences:
         events.append(
             _event(
@@ -184,7 +209,7 @@ def _events(manifest: CorpusManifest) -> list[EventRow]:
             _event(
                 "warning",
                 "corpus-bad-lines",
-                f"{manifest.num_bad_lines:,} lines of .jsonl have no usable text and were skipped.",
+                f"{manifest.num_bad_lines:,} lines or rows have no usable text and were skipped.",
                 count=manifest.num_bad_lines,
             )
         )

@@ -1,7 +1,8 @@
 """From the settings to token shards: a quick look (`inspect`), and the build or the cache entry (`prepare`).
 
 A build reads the corpus three times: to hash it (remembered by the files' stat, so that a second run reads nothing),
-to count it and take the tokenizer's sample, and to tokenize it. Only the sample is held in memory.
+to count it and take the tokenizer's sample, and to tokenize it. Only the sample is held in memory. One that is stopped
+is gone on with by the next, from a few seconds before the stop.
 numpy and tokenizers are imported when something has to be built, never with this module.
 """
 
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from engine.atomic import make_private
 from engine.corpus import cache
 from engine.corpus.document import DocumentReader, section_chars
 from engine.corpus.manifest import (
@@ -26,7 +28,7 @@ from engine.corpus.manifest import (
     load_manifest,
 )
 from engine.corpus.progress import Meter
-from engine.corpus.recipe import Recipe, recipe_of
+from engine.corpus.recipe import BuildJob, recipe_of
 from engine.corpus.source import Listing, list_files, shown
 from engine.errors import CorpusError
 from engine.settings import CorpusSettings
@@ -56,8 +58,9 @@ def _look(settings: CorpusSettings, listing: Listing) -> CorpusReport:
         )
     reader = DocumentReader(settings.text_field, section_chars(total_bytes))
     stride = math.ceil(len(listing.files) / _MAX_PEEKED_FILES)
-    for file in listing.files[::stride]:
-        reader.peek(file)
+    peeked = listing.files[::stride]
+    unpacked_bytes = sum(reader.peek(file) for file in peeked)
+    total_bytes = total_bytes * unpacked_bytes // max(1, sum(file.size_bytes for file in peeked))
     return CorpusReport(
         description=listing.description,
         num_files=len(listing.files),
@@ -78,13 +81,13 @@ def prepare(
     """The tokenized corpus, from the cache where the same text was tokenized the same way before.
 
     `min_train_tokens` is what one batch takes, None: a context and a token. `on_progress` is called a few times a
-    second from this thread; what it raises ends the preparation, and nothing is left behind.
+    second from this thread; what it raises ends the preparation, and the next one goes on from there.
     Raises: CorpusError where the corpus cannot be used, is too small, or the cache cannot be written.
     """
     folder = cache.cache_folder(workspace.resolve())
     min_train = max(min_train_tokens or 0, context + 1)
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(folder)
         found = _find_or_build(
             settings, vocab_size, context, min_train, workspace, folder, Meter(on_progress)
         )
@@ -115,27 +118,34 @@ def _find_or_build(
     entry = folder / recipe.key
     found = _cached(entry)
     if found is None:
-        _look(settings, listing)
-        cache.remove_leftovers(folder)
+        report = _look(settings, listing)
+        cache.remove_leftovers(folder, recipe.key)
         with cache.exclusive(
             folder, recipe.key, lambda: meter.begin("waiting for another build", "tokenizer")
         ):
             found = _cached(entry)
             if found is None:
-                _build(recipe, listing, entry, min_train_tokens + context + 1, meter)
+                job = BuildJob(recipe, listing, report.total_bytes, min_train_tokens + context + 1)
+                _build(job, entry, meter)
                 found = load_manifest(entry / MANIFEST_NAME)
-    return msgspec.structs.replace(found, folder=str(entry), description=listing.description)
+    parts = tuple(
+        msgspec.structs.replace(part, weight=weight)
+        for part, weight in zip(found.parts, listing.weights, strict=True)
+    )
+    return msgspec.structs.replace(found, folder=str(entry), description=listing.description, parts=parts)
 
 
-def _build(recipe: Recipe, listing: Listing, entry: Path, min_tokens: int, meter: Meter) -> None:
+def _build(job: BuildJob, entry: Path, meter: Meter) -> None:
     from engine.corpus.builder import Builder
 
-    aside = cache.build_folder(entry.parent, recipe.key)
+    aside = cache.build_folder(entry.parent, job.recipe.key)
     try:
-        Builder(recipe, listing, aside, meter).run(min_tokens)
+        Builder(job, aside, meter).run()
         cache.publish(aside, entry)
-    finally:
+    except CorpusError:
+        # A corpus that cannot be used is another one once it was mended; whatever else ended it, it is gone on with.
         shutil.rmtree(aside, ignore_errors=True)
+        raise
 
 
 def _cached(entry: Path) -> CorpusManifest | None:
@@ -147,7 +157,8 @@ def _cached(entry: Path) -> CorpusManifest | None:
 
 
 def _require_tokens(found: CorpusManifest, min_train_tokens: int, min_validation_tokens: int) -> None:
-    text = f"The corpus is too small: its {found.text_bytes:,} bytes of text give"
+    copies = f", {found.num_duplicates:,} copies left out," if found.num_duplicates else ""
+    text = f"The corpus is too small: its {found.text_bytes:,} bytes of text{copies} give"
     if found.train_tokens < min_train_tokens:
         raise CorpusError(
             f"{text} {found.train_tokens:,} tokens to train on, and one batch takes {min_train_tokens:,}.",

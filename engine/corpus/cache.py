@@ -22,6 +22,7 @@ _SETTLED_NS = 2_000_000_000
 _BUILD_PREFIX = ".build-"
 _LOCK_PREFIX = ".lock-"
 _POLL_S = 0.2
+_KEEP_EVERY_S = 10.0
 
 
 class _Memo(msgspec.Struct, frozen=True):
@@ -51,6 +52,7 @@ def content_hashes(
     kept: dict[str, SourceFile] = {}
     hashes: list[str] = []
     files: list[SourceFile] = []
+    kept_at = time.monotonic()
     for file in listing.files:
         path_key = hashlib.blake2b(os.fsencode(file.path), digest_size=16).hexdigest()
         stat = (file.size_bytes, file.mtime_ns, file.ctime_ns, file.device, file.inode)
@@ -69,6 +71,10 @@ def content_hashes(
         kept[sha256] = file
         hashes.append(sha256)
         files.append(file)
+        if time.monotonic() - kept_at > _KEEP_EVERY_S:
+            # Hashing a large corpus takes minutes, and may be stopped and gone on with.
+            atomic.write_bytes(memo_path, msgspec.json.encode({**known, **memo}))
+            kept_at = time.monotonic()
     if memo != known:
         atomic.write_bytes(memo_path, msgspec.json.encode(memo))
     return hashes, tuple(files)
@@ -120,10 +126,9 @@ def _try_lock(descriptor: int) -> bool:
 
 
 def build_folder(cache: Path, key: str) -> Path:
-    """A fresh folder to build an entry in; what an earlier builder of it left is removed. Needs the lock."""
+    """The folder to build an entry in, with what an earlier builder of it left there. Needs the lock."""
     folder = cache / f"{_BUILD_PREFIX}{key}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(mode=0o700)
+    folder.mkdir(mode=0o700, exist_ok=True)
     return folder
 
 
@@ -139,9 +144,11 @@ def publish(folder: Path, entry: Path) -> None:
     atomic.fsync_folder(entry.parent)
 
 
-def remove_leftovers(cache: Path) -> None:
-    """Delete what builders that are dead have left; a build that goes on holds its lock and is let be."""
+def remove_leftovers(cache: Path, but: str) -> None:
+    """Delete what dead builders of other entries than `but` have left; one that is alive holds a lock."""
     for folder in cache.glob(f"{_BUILD_PREFIX}*"):
+        if folder.name == f"{_BUILD_PREFIX}{but}":
+            continue
         key = folder.name.removeprefix(_BUILD_PREFIX).removesuffix("-damaged")
         with suppress(OSError):
             descriptor = _open_lock(cache, key)

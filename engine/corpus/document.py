@@ -1,8 +1,8 @@
 """The documents of a corpus, one after the other, in memory that does not grow with the size of a file.
 
-A .txt, .md or .py file is a document and so is a line of .jsonl. A text that is longer than two sections is cut
-into sections, at blank lines where it has them, each a document of its own: so a single big file still yields a
-validation split, and no text is ever held whole.
+A .txt, .md or .py file is a document and so is a line of .jsonl or a row of .parquet. A text that is longer than two
+sections is cut into sections, at blank lines where it has them, each a document of its own: so a single big file still
+yields a validation split, and no text is ever held whole.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from engine.corpus.packed import open_unpacked, parquet_text_bytes, parquet_texts, unpacking
 from engine.corpus.source import SourceFile, open_unchanged
 from engine.errors import CorpusError
 
@@ -48,9 +49,7 @@ class DocumentReader:
         self.tally = Tally()
         self._text_field = text_field
         self._section_chars = section_chars
-        # The name of the field is the person's: a record made for it decodes that field and skips the others.
-        line: Any = msgspec.defstruct("Line", [("text", str)], rename={"text": text_field})
-        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(line)
+        self._decoders: dict[str, msgspec.json.Decoder[Any]] = {}
 
     def read(self, file: SourceFile, on_bytes: Callable[[int], None]) -> Iterator[str]:
         """The documents of a file; none is empty. `on_bytes` is told of every stretch that was read.
@@ -58,13 +57,10 @@ class DocumentReader:
         Raises: CorpusError where the file has changed, cannot be read, is binary, or has no good line.
         """
         with open_unchanged(file) as stream:
-            if file.kind == "jsonl":
-                texts = (
-                    _sections(iter((text,)), self._section_chars)
-                    for text in self._lines(file, stream, on_bytes)
-                )
-                for sections in texts:
-                    yield from self._counted(sections)
+            if file.kind.startswith("jsonl") or file.kind == "parquet":
+                rows = self._rows if file.kind == "parquet" else self._lines
+                for text in rows(file, stream, on_bytes):
+                    yield from self._counted(_sections(iter((text,)), self._section_chars))
             elif file.kind == "python":
                 yield from self._counted(_sections(_python_text(stream, on_bytes), self._section_chars))
             else:
@@ -101,51 +97,103 @@ class DocumentReader:
 
     def _lines(self, file: SourceFile, stream: BinaryIO, on_bytes: Callable[[int], None]) -> Iterator[str]:
         num_good = num_bad = 0
-        for line in _bounded_lines(stream, on_bytes):
-            text = None if line is None else self._text_of(line)
-            if text is None:
-                num_bad += 1
-                self.tally.num_bad_lines += 1
-            else:
-                num_good += 1
-                if text:
-                    yield text
+        decoder = self._decoder_of(file)
+        with unpacking(file):
+            unpacked = open_unpacked(file, stream)
+            packed = None if unpacked is stream else _Packed(stream, on_bytes)
+            for line in _bounded_lines(unpacked, packed.told if packed else on_bytes):
+                text = None if line is None else self._text_of(line, decoder)
+                if text is None:
+                    num_bad += 1
+                    self.tally.num_bad_lines += 1
+                else:
+                    num_good += 1
+                    if text:
+                        yield text
+            if packed:
+                packed.told(0)
         if num_bad and not num_good:
-            raise no_good_line_error(file, self._text_field)
+            raise no_good_line_error(file, self._field_of(file))
 
-    def _text_of(self, line: bytes) -> str | None:
+    def _rows(self, file: SourceFile, stream: BinaryIO, on_bytes: Callable[[int], None]) -> Iterator[str]:
+        for data in parquet_texts(file, stream, self._field_of(file), on_bytes):
+            if data is None:
+                self.tally.num_bad_lines += 1
+                continue
+            text, _, num_invalid = _decode(data, is_last=True)
+            self.tally.num_invalid_sequences += num_invalid
+            if text:
+                yield text
+
+    def _field_of(self, file: SourceFile) -> str:
+        return file.text_field or self._text_field
+
+    def _decoder_of(self, file: SourceFile) -> msgspec.json.Decoder[Any]:
+        """The name of the field is the person's: a record made for it decodes that field and skips the others."""
+        name = self._field_of(file)
+        if name not in self._decoders:
+            line: Any = msgspec.defstruct("Line", [("text", str)], rename={"text": name})
+            self._decoders[name] = msgspec.json.Decoder(line)
+        return self._decoders[name]
+
+    def _text_of(self, line: bytes, decoder: msgspec.json.Decoder[Any]) -> str | None:
         """The text of a line of .jsonl, None where it is a bad one."""
         try:
             try:
-                text: str = self._decoder.decode(line).text
+                text: str = decoder.decode(line).text
             except UnicodeDecodeError:
                 replaced, _, num_invalid = _decode(line, is_last=True)
-                text = self._decoder.decode(replaced).text
+                text = decoder.decode(replaced).text
                 self.tally.num_invalid_sequences += num_invalid
         except (msgspec.MsgspecError, RecursionError):
             return None
         return text
 
-    def peek(self, file: SourceFile) -> None:
-        """Look at a few stretches of a file for what would keep it from being read.
+    def peek(self, file: SourceFile) -> int:
+        """Look at a few stretches of a file for what would keep it from being read; about how much it holds unpacked.
 
         Raises: CorpusError where it is binary, or where none of its first lines is good.
         """
         if file.kind == "python":
-            return
+            return file.size_bytes
         with open_unchanged(file) as stream:
-            for start in sorted({0, file.size_bytes // 2, max(0, file.size_bytes - _PEEK_BYTES)}):
-                stream.seek(start)
-                _require_text(file, stream.read(_PEEK_BYTES), is_start=start == 0)
-            if file.kind == "jsonl":
+            if file.kind == "parquet":
+                return parquet_text_bytes(file, stream, self._field_of(file))
+            if file.kind in ("text", "jsonl"):
+                for start in sorted({0, file.size_bytes // 2, max(0, file.size_bytes - _PEEK_BYTES)}):
+                    stream.seek(start)
+                    _require_text(file, stream.read(_PEEK_BYTES), is_start=start == 0)
                 stream.seek(0)
-                head = stream.read(_PEEK_JSONL_BYTES)
-                lines = head.removeprefix(_BYTE_ORDER_MARK).split(b"\n")
-                if len(head) == _PEEK_JSONL_BYTES:
-                    lines = lines[:-1]
-                lines = [line for line in lines if line.strip()]
-                if lines and all(self._text_of(line) is None for line in lines):
-                    raise no_good_line_error(file, self._text_field, _fields(lines[0]))
+            if file.kind == "text":
+                return file.size_bytes
+            with unpacking(file):
+                head = open_unpacked(file, stream).read(_PEEK_JSONL_BYTES)
+            self._require_good_line(file, head)
+            return len(head) * file.size_bytes // max(1, min(stream.tell(), file.size_bytes))
+
+    def _require_good_line(self, file: SourceFile, head: bytes) -> None:
+        decoder = self._decoder_of(file)
+        lines = head.removeprefix(_BYTE_ORDER_MARK).split(b"\n")
+        if len(head) == _PEEK_JSONL_BYTES:
+            lines = lines[:-1]
+        lines = [line for line in lines if line.strip()]
+        if lines and all(self._text_of(line, decoder) is None for line in lines):
+            raise no_good_line_error(file, self._field_of(file), _fields(lines[0]))
+
+
+class _Packed:
+    """Tells how much of a packed file was read, whenever something of what it unpacks to was."""
+
+    def __init__(self, stream: BinaryIO, on_bytes: Callable[[int], None]) -> None:
+        self._stream = stream
+        self._on_bytes = on_bytes
+        self._told_bytes = 0
+
+    def told(self, _: int) -> None:
+        """Unpacked bytes were read: tell the packed ones."""
+        position = self._stream.tell()
+        self._on_bytes(position - self._told_bytes)
+        self._told_bytes = position
 
 
 def section_chars(total_bytes: int) -> int:

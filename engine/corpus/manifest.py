@@ -27,6 +27,15 @@ class Shard(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
 
 
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """What one source of a mix came to, in the order of the settings."""
+
+    train_tokens: int
+    """They follow those of the part before."""
+    weight: float = 1.0
+    """Times it is read while a part of weight 1 is read once; the cache entry has 1, the run what its settings say."""
+
+
 class CorpusManifest(msgspec.Struct, frozen=True, kw_only=True):
     """A tokenized corpus: enough to read it, to measure bits per byte on it, and to know what it is."""
 
@@ -58,9 +67,17 @@ class CorpusManifest(msgspec.Struct, frozen=True, kw_only=True):
     num_invalid_sequences: int
     """Places that were not UTF-8, each replaced by U+FFFD."""
     num_bad_lines: int
-    """Lines of .jsonl that were skipped: not an object with the text field, or too long."""
+    """Lines of .jsonl that were skipped: not an object with the text field, or too long; rows of .parquet without
+    text."""
     build_s: float
+    """Seconds that the work took, in all where it was stopped and gone on with."""
     shards: dict[Split, tuple[Shard, ...]]
+    num_duplicates: int | None = None
+    """Documents that were dropped as copies of an earlier one; they are in no other figure. None: not looked for."""
+    duplicate_bytes: int | None = None
+    """UTF-8 bytes of those."""
+    parts: tuple[Part, ...] = ()
+    """Empty or one: no mix."""
 
 
 class CorpusReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +87,7 @@ class CorpusReport(msgspec.Struct, frozen=True, kw_only=True):
     """The source as the settings name it; raw text from outside."""
     num_files: int
     total_bytes: int
-    """Size of the files; of .jsonl the markup is in it."""
+    """Size of the files, unpacked as far as a quick look tells; of .jsonl the markup is in it."""
     estimated_tokens: int
     """Rough: by the bytes a token that a vocabulary of a few thousand yields on source code and English."""
 

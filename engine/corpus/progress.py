@@ -21,13 +21,14 @@ class Meter:
         self._kind: Literal["tokenizer", "tokens"] = "tokenizer"
         self._total_bytes: int | None = None
         self._done_bytes = 0
+        self._skipped_bytes = 0
         self._began_s = 0.0
         self._told_s = 0.0
 
     def begin(self, phase: str, kind: Literal["tokenizer", "tokens"], total_bytes: int | None = None) -> None:
         """Begin a phase from 0; `total_bytes` None where it is not measured in bytes. It is told at once."""
         self._phase, self._kind, self._total_bytes = phase, kind, total_bytes
-        self._done_bytes = 0
+        self._done_bytes = self._skipped_bytes = 0
         self._began_s = time.monotonic()
         self._tell()
 
@@ -36,6 +37,11 @@ class Meter:
         self._done_bytes += num_bytes
         if time.monotonic() - self._told_s >= _INTERVAL_S:
             self._tell()
+
+    def skip(self, num_bytes: int) -> None:
+        """Count bytes that an earlier build has done: they say nothing of the rate."""
+        self._skipped_bytes += num_bytes
+        self.advance(num_bytes)
 
     def end(self) -> None:
         """Tell how the phase ended."""
@@ -50,6 +56,8 @@ class Meter:
                 kind=self._kind,
                 done_bytes=self._done_bytes,
                 total_bytes=self._total_bytes,
-                bytes_per_s=self._done_bytes / elapsed_s if elapsed_s >= _MIN_RATE_S else None,
+                bytes_per_s=(self._done_bytes - self._skipped_bytes) / elapsed_s
+                if elapsed_s >= _MIN_RATE_S
+                else None,
             )
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import NamedTuple
 
 import msgspec
 
@@ -11,7 +12,7 @@ from engine.corpus.source import Listing
 from engine.corpus.split import window_bytes
 from engine.settings import CorpusSettings
 
-VERSION = 1
+VERSION = 2
 """Raised when the same text and settings would yield other shards."""
 
 
@@ -26,13 +27,24 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     window_bytes: int
     """See `split.window_bytes`."""
     sample_bytes: int
-    files: tuple[tuple[str, str], ...]
-    """Kind and SHA-256 of each, in order."""
+    files: tuple[tuple[str, str, str, int], ...]
+    """Kind, SHA-256, text field and part of each, in order."""
 
     @property
     def key(self) -> str:
         """A hash of it all."""
         return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:24]
+
+
+class BuildJob(NamedTuple):
+    """What one build has to do."""
+
+    recipe: Recipe
+    listing: Listing
+    text_bytes: int
+    """About how much text there is."""
+    min_tokens: int
+    """Fewer are of no use."""
 
 
 def recipe_of(
@@ -48,5 +60,8 @@ def recipe_of(
         validation_frac=settings.validation_frac,
         window_bytes=window_bytes(total_bytes, context),
         sample_bytes=int(settings.tokenizer_sample_mib * (1 << 20)),
-        files=tuple(zip((file.kind for file in listing.files), hashes, strict=True)),
+        files=tuple(
+            (file.kind, sha256, file.text_field, file.part)
+            for file, sha256 in zip(listing.files, hashes, strict=True)
+        ),
     )

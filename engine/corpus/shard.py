@@ -9,6 +9,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -19,10 +20,27 @@ SHARD_BYTES = 64 << 20
 Tokens = npt.NDArray[np.unsignedinteger]
 
 
+class Written(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a split is written."""
+
+    shards: tuple[Shard, ...]
+    """Those that are full."""
+    num_open_tokens: int
+    """In the shard after them."""
+
+
 class ShardWriter:
     """Writes one split of a corpus into a folder; nothing counts before `close`."""
 
-    def __init__(self, folder: Path, split: Split, dtype: str, shard_bytes: int = SHARD_BYTES) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        split: Split,
+        dtype: str,
+        shard_bytes: int = SHARD_BYTES,
+        written: Written | None = None,
+    ) -> None:
+        """`written` is where another writer was, None: nothing is there; what was written after it is dropped."""
         self._folder = folder
         self._split = split
         self._dtype = np.dtype(dtype).newbyteorder("<")
@@ -33,6 +51,28 @@ class ShardWriter:
         self._shards: list[Shard] = []
         self.num_tokens = 0
         """Written so far."""
+        if written is not None:
+            self._go_on(written)
+
+    def written(self) -> Written:
+        """Where it is; what is written up to here is on the disk when this returns."""
+        if self._file:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        return Written(shards=tuple(self._shards), num_open_tokens=self._num_in_shard if self._file else 0)
+
+    def _go_on(self, written: Written) -> None:
+        self._shards = list(written.shards)
+        self.num_tokens = sum(shard.num_tokens for shard in self._shards) + written.num_open_tokens
+        path = self._folder / self._name
+        if not written.num_open_tokens:
+            path.unlink(missing_ok=True)
+            return
+        os.truncate(path, written.num_open_tokens * self._dtype.itemsize)
+        with path.open("rb") as file:
+            self._hash = hashlib.file_digest(file, "sha256")
+        self._num_in_shard = written.num_open_tokens
+        self._file = path.open("ab", buffering=1 << 20)
 
     def write(self, ids: npt.NDArray[np.uint32]) -> None:
         """Append ids; a shard that is full is synced and the next begun."""

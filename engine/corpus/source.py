@@ -1,11 +1,12 @@
 """Which files a corpus consists of: found in a fixed order, each once, and nothing but regular files.
 
-A folder is searched for .txt, .md and .jsonl; hidden names are passed over, links are followed, each folder once,
+A folder is searched for every format that is read; hidden names are passed over, links are followed, each folder once,
 so that a loop of links ends. What lies in the workspace by this program's own hand is not a corpus.
 """
 
 from __future__ import annotations
 
+import glob
 import os
 import stat
 import sysconfig
@@ -17,13 +18,21 @@ from typing import BinaryIO, Literal
 import msgspec
 
 from engine.errors import CorpusError
-from engine.settings import CorpusSettings
+from engine.settings import CorpusPart, CorpusSettings
 
 BUILTIN_PYTHON = "builtin:python"
-FileKind = Literal["text", "jsonl", "python"]
+FileKind = Literal["text", "jsonl", "jsonl.gz", "jsonl.zst", "parquet", "python"]
 
-_KINDS: dict[str, FileKind] = {".txt": "text", ".md": "text", ".jsonl": "jsonl"}
-_FORMATS = "files and folders of .txt, .md and .jsonl"
+_KINDS: dict[str, FileKind] = {
+    ".txt": "text",
+    ".md": "text",
+    ".jsonl": "jsonl",
+    ".jsonl.gz": "jsonl.gz",
+    ".jsonl.zst": "jsonl.zst",
+    ".parquet": "parquet",
+}
+_ENDINGS = ".txt, .md, .jsonl, .jsonl.gz, .jsonl.zst and .parquet"
+_FORMATS = f"files, folders and patterns of {_ENDINGS}"
 _OWN_NAMES = frozenset({"cache", "runs", "TRAINING.md"})
 _FOREIGN_PYTHON = frozenset({"site-packages", "dist-packages", "__pycache__"})
 
@@ -38,6 +47,10 @@ class SourceFile(msgspec.Struct, frozen=True, kw_only=True):
     ctime_ns: int
     device: int
     inode: int
+    text_field: str = ""
+    """The field or column of its text, where the format has such; empty: the corpus' own."""
+    part: int = 0
+    """Which source of a mix it is of, from 0."""
 
     @property
     def shown_path(self) -> str:
@@ -51,6 +64,8 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[SourceFile, ...]
     description: str
     """The source as the settings name it."""
+    weights: tuple[float, ...] = (1.0,)
+    """One a source of the mix: times it is read while one of weight 1 is read once."""
 
     @property
     def total_bytes(self) -> int:
@@ -64,27 +79,53 @@ def shown(path: Path) -> str:
 
 
 def list_files(settings: CorpusSettings, workspace: Path) -> Listing:
-    """The files that `corpus.source` names; empty ones are left out.
+    """The files that `corpus.source` or `corpus.mix` names; empty ones are left out.
 
+    A file that several sources name is of the first of them.
     Raises: CorpusError where a name is not there, not readable or of another format, or where nothing is left.
     """
-    names = [settings.source] if isinstance(settings.source, str) else settings.source
-    description = ", ".join(names)
-    if not any(name.strip() for name in names):
-        raise CorpusError("corpus.source is empty.", f'Name {_FORMATS}, or "{BUILTIN_PYTHON}".')
+    if settings.mix and settings.source != CorpusSettings().source:
+        raise CorpusError(
+            "corpus.source and [[corpus.mix]] are both set.",
+            "Move corpus.source into a [[corpus.mix]] of its own.",
+        )
+    parts = settings.mix or [CorpusPart(source=settings.source)]
     seen: set[tuple[int, int]] = set()
     files: list[SourceFile] = []
-    for name in names:
-        for file in _files_of(name, workspace):
+    for number, part in enumerate(parts):
+        own = {"text_field": part.text_field or "", "part": number}
+        before = len(files)
+        for file in _part_files(part, workspace):
             if (file.device, file.inode) not in seen and file.size_bytes > 0:
                 seen.add((file.device, file.inode))
-                files.append(file)
-    if not files:
-        raise CorpusError(
-            f"corpus.source = {description!r} holds no text: no file of .txt, .md or .jsonl that is not empty.",
-            f'Put text there, name other {_FORMATS}, or use "{BUILTIN_PYTHON}".',
-        )
-    return Listing(files=tuple(files), description=description)
+                files.append(msgspec.structs.replace(file, **own))
+        if len(files) == before:
+            raise CorpusError(
+                f"corpus.source = {_described(part)!r} holds no text: no file of {_ENDINGS} that is not empty"
+                f"{' or in an earlier source' if number else ''}.",
+                f'Put text there, name other {_FORMATS}, or use "{BUILTIN_PYTHON}".',
+            )
+    weights = tuple(part.weight for part in parts)
+    description = ", ".join(
+        _described(part) + (f" x {part.weight:g}" if part.weight != 1.0 else "") for part in parts
+    )
+    return Listing(files=tuple(files), description=description, weights=weights)
+
+
+def _names(part: CorpusPart) -> list[str]:
+    return [part.source] if isinstance(part.source, str) else part.source
+
+
+def _described(part: CorpusPart) -> str:
+    return ", ".join(_names(part))
+
+
+def _part_files(part: CorpusPart, workspace: Path) -> Iterator[SourceFile]:
+    names = _names(part)
+    if not any(name.strip() for name in names):
+        raise CorpusError("corpus.source is empty.", f'Name {_FORMATS}, or "{BUILTIN_PYTHON}".')
+    for name in names:
+        yield from _files_of(name, workspace)
 
 
 def _files_of(name: str, workspace: Path) -> Iterator[SourceFile]:
@@ -96,6 +137,8 @@ def _files_of(name: str, workspace: Path) -> Iterator[SourceFile]:
         path = workspace / Path(name).expanduser()
         status = path.stat()
     except (OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, FileNotFoundError) and glob.has_magic(name):
+            return _pattern_files(path, workspace)
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise CorpusError(
             f"corpus.source: {name!r} cannot be opened: {reason}.",
@@ -107,7 +150,7 @@ def _files_of(name: str, workspace: Path) -> Iterator[SourceFile]:
         raise CorpusError(
             f"corpus.source: {shown(path)} is neither a file nor a folder.", f"Name {_FORMATS}."
         )
-    kind = _KINDS.get(path.suffix.lower())
+    kind = _kind_of(path)
     if kind is None:
         raise CorpusError(
             f"corpus.source: {shown(path)} is of a format that is not read.",
@@ -132,12 +175,43 @@ def _source_file(path: Path, kind: FileKind, status: os.stat_result) -> SourceFi
     )
 
 
+def _kind_of(path: Path) -> FileKind | None:
+    name = path.name.lower()
+    return next((kind for ending, kind in _KINDS.items() if name.endswith(ending)), None)
+
+
+def _pattern_files(pattern: Path, workspace: Path) -> Iterator[SourceFile]:
+    """What a pattern matches, by the bytes of the names: files of a format that is read, and those of folders."""
+    own = _own_files(workspace)
+    own_folders = [workspace / name for name in _OWN_NAMES]
+    # Path.glob takes no absolute pattern.
+    for name in sorted(glob.iglob(str(pattern), recursive=True), key=os.fsencode):  # noqa: PTH207
+        path = Path(name)
+        if any(path.is_relative_to(folder) for folder in own_folders):
+            continue
+        try:
+            status = path.stat()
+        except OSError:
+            continue  # as in `_walk`
+        kind = _kind_of(path)
+        if stat.S_ISDIR(status.st_mode):
+            # `**` names every folder itself; what lies in it comes as names of its own.
+            if pattern.name != "**":
+                yield from _folder_files(path, workspace)
+        elif stat.S_ISREG(status.st_mode) and kind and (status.st_dev, status.st_ino) not in own:
+            yield _source_file(path, kind, status)
+
+
 def _folder_files(folder: Path, workspace: Path) -> Iterator[SourceFile]:
-    own = {identity for name in _OWN_NAMES if (identity := _identity(workspace / name))}
+    own = _own_files(workspace)
     for path, status in _walk(folder, own):
-        kind = _KINDS.get(path.suffix.lower())
+        kind = _kind_of(path)
         if kind is not None and (status.st_dev, status.st_ino) not in own:
             yield _source_file(path, kind, status)
+
+
+def _own_files(workspace: Path) -> set[tuple[int, int]]:
+    return {identity for name in _OWN_NAMES if (identity := _identity(workspace / name))}
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

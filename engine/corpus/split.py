@@ -7,8 +7,9 @@ documents and for a billion, and the choice depends on the text alone, not on it
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
-_NUM_BUCKETS = 1 << 16
+NUM_BUCKETS = 1 << 16
 _MIN_VALIDATION_BYTES = 64 << 10
 _BYTES_PER_TOKEN = 8
 
@@ -38,16 +39,17 @@ def validation_bytes(total_bytes: int, validation_frac: float, needed_bytes: int
 
 
 class SplitChooser:
-    """First `add` every document, then `choose`, then ask."""
+    """First `add` every document, or give what they come to; then `choose`, then ask."""
 
-    def __init__(self) -> None:
-        self._bucket_bytes = [0] * _NUM_BUCKETS
-        self._is_validation = bytearray(_NUM_BUCKETS)
-        self.total_bytes = 0
+    def __init__(self, bucket_bytes: Sequence[int] | None = None) -> None:
+        """`bucket_bytes` None: nothing was counted yet."""
+        self._bucket_bytes = list(bucket_bytes or [0] * NUM_BUCKETS)
+        self._is_validation = bytearray(NUM_BUCKETS)
+        self.total_bytes = sum(self._bucket_bytes)
 
     def add(self, document_digest: int, num_bytes: int) -> None:
         """Count a document."""
-        self._bucket_bytes[document_digest % _NUM_BUCKETS] += num_bytes
+        self._bucket_bytes[document_digest % NUM_BUCKETS] += num_bytes
         self.total_bytes += num_bytes
 
     def choose(self, target_bytes: int) -> None:
@@ -70,4 +72,4 @@ class SplitChooser:
 
     def is_validation(self, document_digest: int) -> bool:
         """Whether a document is kept aside."""
-        return bool(self._is_validation[document_digest % _NUM_BUCKETS])
+        return bool(self._is_validation[document_digest % NUM_BUCKETS])

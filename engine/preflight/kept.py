@@ -64,7 +64,7 @@ def keep(workspace: Path, kept: Kept) -> None:
     """Write it; a workspace that cannot be written goes without."""
     path = path_of(workspace)
     with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic.make_private(path.parent)
         atomic.write_bytes(path, msgspec.json.encode(kept))
 
 

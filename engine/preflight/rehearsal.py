@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from engine.atomic import make_private
 from engine.preflight import kept
 from engine.preflight.context import Context, Verdict, amount, failed, last_words, passed, skipped
 from engine.process import module_argv
@@ -75,7 +76,7 @@ def _device(context: Context) -> Iterator[bool]:
 def _rehearse(context: Context) -> Verdict:
     parent = context.workspace / "cache" / FOLDER
     try:
-        parent.mkdir(parents=True, exist_ok=True)
+        make_private(parent)
         _sweep(parent)
         scratch = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
     except OSError as error:

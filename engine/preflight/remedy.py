@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
 import shutil
 import subprocess
 
 from engine.errors import RunFailedError
+from engine.process import user_name
 
 PATIENCE_S = 20.0
 
@@ -16,7 +16,7 @@ def enable_linger() -> str:
 
     Raises: RunFailedError with the exact reason where it cannot be.
     """
-    user = getpass.getuser()
+    user = user_name()
     remedy = f"Ask an administrator to run: sudo loginctl enable-linger {user}"
     if shutil.which("loginctl") is None:
         raise RunFailedError("There is no loginctl here.", remedy)

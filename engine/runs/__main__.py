@@ -13,6 +13,6 @@ if __name__ == "__main__":
     if "--attached" not in sys.argv[2:]:
         detach()
     # Imported after the fork: no thread of a library may live through it.
-    from engine.runs.supervisor import main
+    from engine.runs.lives import main
 
     sys.exit(main(folder))

@@ -10,7 +10,7 @@ import msgspec
 
 from engine import settings_file
 from engine.errors import EngineError, RunFailedError, SettingsError
-from engine.process import module_argv
+from engine.process import module_argv, workspace_path
 from engine.records import Check, CheckStep, ClosingReport, OpenProcess, OpenProcesses, RemedyAction
 from engine.settings import Settings
 
@@ -19,7 +19,7 @@ class Checklist:
     """One folder with a settings.toml, and the preflight of a run in it."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder.expanduser().resolve()
+        self.folder = workspace_path(folder).resolve()
 
     # --- settings ---------------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from engine.process import module_argv, who
 from engine.records import (
     AcknowledgementRow,
     Check,
+    DamagedRun,
     Device,
     EventRow,
     LedgerEntry,
@@ -39,6 +40,8 @@ from engine.runs.checklist import Checklist
 from engine.runs.folder import RunFolder
 from engine.runs.launch import launch
 from engine.runs.lock import holder
+from engine.runs.mend import mend_where_nobody_does
+from engine.runs.owner import require_own
 from engine.runs.view import read_snapshot, read_status, read_summary
 from engine.settings import Settings
 
@@ -132,7 +135,8 @@ class Workspace(Checklist):
             ticks=ticks,
         )
         try:
-            self._launch(folder)
+            is_own = any(override.partition("=")[0].strip() == "notify.url" for override in overrides)
+            self._launch(folder, settings.notify.url if is_own else "")
         except BaseException:
             # An interrupt too: a run whose id nobody was told must not go on.
             self._abandon(folder)
@@ -149,18 +153,19 @@ class Workspace(Checklist):
         if not folder.is_supervised:
             folders.discard(folder)
 
-    def _launch(self, folder: RunFolder) -> None:
+    def _launch(self, folder: RunFolder, notify_url: str = "") -> None:
         """Start a supervisor and wait until it lets the run begin."""
         store = folder.open(read_only=False)
         try:
             store.set_meta(checks=())
             num_states = store.num_states()
-            launch(folder)
+            launch(folder, notify_url)
             deadline, was_there = time.monotonic() + START_PATIENCE_S, False
             while True:
                 # Asked before what it tells is read: who goes away has told first.
                 is_gone = was_there and not folder.is_supervised
-                was_there = was_there or folder.is_supervised
+                # One that came and went between two looks has left its first state behind.
+                was_there = was_there or folder.is_supervised or store.num_states() > num_states
                 checks = store.meta("checks", tuple[Check, ...])
                 state = store.state()
                 has_ended = (
@@ -205,14 +210,14 @@ class Workspace(Checklist):
                 continue
         return found
 
-    def damaged_runs(self) -> list[str]:
-        """What is wrong with each run that cannot be read, in sentences."""
+    def damaged_runs(self) -> list[DamagedRun]:
+        """The runs that cannot be read, newest first, each with what is wrong and what can be done."""
         found = []
         for folder in folders.all_runs(self.folder):
             try:
                 read_status(folder)
             except EngineError as error:
-                found.append(f"{folder.id}: {error}")
+                found.append(DamagedRun(id=folder.id, damage=error.title, remedy=error.remedy))
         return found
 
     def status(self, run_id: str) -> Status:
@@ -236,9 +241,11 @@ class Workspace(Checklist):
     ) -> AcknowledgementRow:
         """Ask something of a run and wait for its answer: pause, resume, checkpoint or stop.
 
-        Raises: RunFailedError where nobody is there to answer, or no answer came in time.
+        Raises: RunFailedError where nobody is there to answer, or no answer came in time; EngineError where the
+        run is another user's.
         """
         folder = self.folder_of(run_id)
+        require_own(folder.path)
         status = read_status(folder)
         if not folder.is_supervised:
             raise RunFailedError(
@@ -277,12 +284,13 @@ class Workspace(Checklist):
     ) -> str:
         """Go on with a run: a paused one at once, one that was stopped or lost under a new supervisor.
 
-        `overrides` are `limits.key=value`, for a run that one of its limits stopped; the rest of its settings is
-        frozen. The checks are made anew: what was waived and ticked for a start before does not count. The answer is
-        what was done, in a sentence.
+        `overrides` are `limits.key=value`, for a run that one of its limits stopped, and `scale.key=value`, for one
+        that goes on with more processes or fewer; the rest of its settings is frozen. The checks are made anew: what
+        was waived and ticked for a start before does not count. The answer is what was done, in a sentence.
         Raises: BlockedError, as `start`; EngineError where there is nothing to resume, or a limit is reached already.
         """
         folder = self.folder_of(run_id)
+        mend_where_nobody_does(folder)
         status = read_status(folder)
         if folder.is_supervised:
             answer = self.command(folder.id, "resume", via=via)
@@ -304,14 +312,14 @@ class Workspace(Checklist):
 
     @staticmethod
     def _loosen(folder: RunFolder, status: Status, overrides: Sequence[str], *, is_disk_waived: bool) -> None:
-        """Freeze other limits with a run that is over. Raises: EngineError where it would stop at once again."""
+        """Freeze other limits and scale with a run that is over. Raises: EngineError where it would stop again."""
         from engine.ledger.limits import LimitGuard, Standing
         from engine.telemetry.host import disk_free_bytes
 
         for override in overrides:
-            if not override.strip().startswith("limits."):
+            if not override.strip().startswith(("limits.", "scale.")):
                 raise EngineError(
-                    f"--set {override}: only limits can change with a resume.",
+                    f"--set {override}: only limits and scale can change with a resume.",
                     "Start a new run for other settings.",
                 )
         settings = settings_file.load(folder.settings_path, overrides)
@@ -391,5 +399,5 @@ class Workspace(Checklist):
 
 
 def to_json(record: msgspec.Struct | list[msgspec.Struct] | dict[str, object]) -> str:
-    """A record as one JSON document, indented."""
-    return json.dumps(msgspec.to_builtins(record), indent=2, ensure_ascii=False)
+    """A record as one JSON document, indented; in ASCII, so that no text in it is anything to a terminal."""
+    return json.dumps(msgspec.to_builtins(record), indent=2)

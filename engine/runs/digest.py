@@ -59,7 +59,7 @@ def look(folder: RunFolder) -> Digest | None:
         status = read_status(folder)
         now = _visit(status, store)
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            atomic.make_private(path.parent)
             atomic.write_bytes(path, msgspec.json.encode(now))
         except OSError:
             return None

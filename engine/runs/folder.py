@@ -11,11 +11,12 @@ from pathlib import Path
 
 import msgspec
 
+from engine import atomic
 from engine.clock import Moment
 from engine.errors import EngineError, StoreError
 from engine.records import Prediction, RunPlan
 from engine.runs.lock import holder
-from engine.runs.store import RunStore
+from engine.runs.store import MetaRow, RunStore
 from engine.settings import Settings
 from engine.settings_file import load
 
@@ -45,6 +46,11 @@ class RunFolder:
     def settings_path(self) -> Path:
         """The frozen settings."""
         return self.path / "settings.toml"
+
+    @property
+    def facts_path(self) -> Path:
+        """The run's facts (plan, waivers and the like) once more, for a store that has to be made anew."""
+        return self.path / "facts.json"
 
     @property
     def corpus_path(self) -> Path:
@@ -90,6 +96,11 @@ class RunFolder:
         """The frozen settings. Raises: SettingsError."""
         return load(self.settings_path)
 
+    def keep_facts(self, store: RunStore) -> None:
+        """Write the facts of the store beside it. Raises: StoreError, OSError."""
+        facts = {row.key: msgspec.Raw(row.value.encode()) for row in store.rows(MetaRow)}
+        atomic.write_bytes(self.facts_path, msgspec.json.encode(facts))
+
     def open(self, *, read_only: bool = True, busy_ms: int = 2000) -> RunStore:
         """A connection to run.db. Raises: StoreError."""
         return RunStore(self.store_path, read_only=read_only, busy_ms=busy_ms)
@@ -121,7 +132,8 @@ def create(
     run_id = f"{time.strftime('%m%d-%H%M%S')}-{plan.preset}-{secrets.token_hex(2)}"
     folder = RunFolder((parent or runs_folder(workspace)) / run_id)
     try:
-        folder.path.mkdir(mode=0o700, parents=True)
+        atomic.make_private(folder.path.parent)
+        folder.path.mkdir(mode=0o700)
         resolved = msgspec.structs.replace(settings.model, preset=plan.preset)
         freeze(msgspec.structs.replace(settings, model=resolved), folder.settings_path)
         _put_last(folder)
@@ -141,6 +153,9 @@ def create(
         )
         if prediction is not None:
             store.set_meta(estimate=prediction)
+        folder.keep_facts(store)
+    except OSError as error:
+        raise StoreError(f"{folder.path} cannot be written: {error}", "Free some disk.") from error
     finally:
         store.close()
     return folder
@@ -177,14 +192,21 @@ def discard(folder: RunFolder) -> None:
 
 
 def all_runs(workspace: Path) -> list[RunFolder]:
-    """Every run of a workspace, newest first."""
+    """Every run of a workspace, newest first; one whose store is gone is still a run."""
     parent = runs_folder(workspace)
     if not parent.is_dir():
         return []
-    found = [RunFolder(path) for path in parent.iterdir() if (path / "run.db").is_file()]
-    return sorted(
-        found, key=lambda folder: (folder.settings_path.stat().st_mtime_ns, folder.id), reverse=True
-    )
+    found = [RunFolder(path) for path in parent.iterdir() if path.is_dir()]
+    runs = [folder for folder in found if folder.store_path.is_file() or folder.facts_path.is_file()]
+    return sorted(runs, key=lambda folder: (_made_ns(folder), folder.id), reverse=True)
+
+
+def _made_ns(folder: RunFolder) -> int:
+    """When a run was made, by its settings; 0 where these are gone."""
+    try:
+        return folder.settings_path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def find(workspace: Path, run: str | None) -> RunFolder:
@@ -192,6 +214,10 @@ def find(workspace: Path, run: str | None) -> RunFolder:
 
     Raises: EngineError where there is none, or more than one.
     """
+    if run is not None and not run.strip():
+        raise EngineError(
+            "The name of the run is empty.", "Name a run, or leave the name out for the newest."
+        )
     runs = all_runs(workspace)
     if not runs:
         raise EngineError(f"There is no run in {workspace}.", "`llm-tui run` starts one.")

@@ -163,4 +163,4 @@ def _tell(store: RunStore, inhibitor: Inhibitor, is_held: bool, was_held: bool) 
         text = f"{lost}Nothing keeps the machine from falling asleep: {inhibitor.reason}"
         told = event(level, "sleep-not-inhibited", text)
     with contextlib.suppress(BusyError, StoreError):
-        store.put(told)
+        store.tell(told)

@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from engine.atomic import make_private
 from engine.errors import StoreError
 
 REHEARSING = "a rehearsal"
@@ -59,7 +60,7 @@ class Lock:
 
 def _open(path: Path) -> int:
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(path.parent)
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StoreError(f"The lock {path} cannot be made: {error}", "Make its folder writable.") from error

@@ -103,7 +103,7 @@ class BatchRamp:
             return str(rules.no_room(self.plan, rows[0].micro_batch, rows[0].note))
         smallest = self._sizes[0]
         self._replan(smallest.micro_batch, smallest.num_recomputed_blocks)
-        self._store.set_meta(**{_DECISION: "unproven"})
+        self._store.keep(**{_DECISION: "unproven"})
         why = rules.result_text(rows[-1]) if rows else f"Trying failed before the first size. {note}"
         text = f"No batch size could be proven, so that the training begins with the smallest. {why}"
         self._tell("warning", text, {})
@@ -115,7 +115,7 @@ class BatchRamp:
         for index, row in enumerate(rows):
             if row.state == "trying":
                 rows[index] = msgspec.structs.replace(row, state=state, note=note)
-                self._store.put(rows[index])
+                self._store.tell(rows[index])
                 if state != "stopped":
                     text, figures = rules.result_text(rows[index]), msgspec.to_builtins(rows[index])
                     self._tell("warning", text, figures, kind="ramp-size")
@@ -145,17 +145,17 @@ class BatchRamp:
         if chosen.tokens_per_s:
             self.plan = with_measured_speed(self.plan, self._training, chosen.tokens_per_s)
         self._replan(chosen.micro_batch, chosen.num_recomputed_blocks)
-        self._store.set_meta(**{_DECISION: why, rules.SPEED_FACT: chosen.tokens_per_s})
+        self._store.keep(**{_DECISION: why, rules.SPEED_FACT: chosen.tokens_per_s})
         text = f"{why}: {rules.choice_text(chosen, self.plan)}"
         if is_own:
-            self._store.put(msgspec.structs.replace(chosen, is_chosen=True))
+            self._store.tell(msgspec.structs.replace(chosen, is_chosen=True))
         else:
             text += f" To find it anew, delete cache/{rules.FILE_NAME} in the workspace."
         self._tell("info", text, msgspec.to_builtins(chosen))
 
     def _replan(self, micro_batch: int, num_recomputed_blocks: int) -> None:
         self.plan = rules.replan(self.plan, micro_batch, num_recomputed_blocks)
-        self._store.set_meta(plan=self.plan)
+        self._store.keep(plan=self.plan)
 
     def _keep(self, rows: list[RampRow]) -> None:
         """Remember a ramp that is complete; what a death or a busy machine cut short is found anew by the next run."""
@@ -172,7 +172,7 @@ class BatchRamp:
 
     def _tell(self, level: str, text: str, data: object, kind: str = "ramp") -> None:
         encoded = msgspec.json.encode(data).decode()
-        self._store.put(
+        self._store.tell(
             EventRow(at=time.time(), level=level, source="ramp", kind=kind, text=text, data=encoded)
         )
 

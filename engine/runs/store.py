@@ -7,119 +7,46 @@ events are only appended, by anyone. A reader opens read-only and can stall nobo
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
 from engine.clock import boot_id
-from engine.errors import StoreError
+from engine.errors import DamagedStoreError, StoreError
 from engine.ledger.days import DayStep, MinuteSum
 from engine.records import (
     AcknowledgementRow,
     AttemptRow,
     CheckpointRow,
     CommandRow,
-    EnergyRow,
-    EvaluationRow,
     EventRow,
     HeartbeatRow,
-    LogMarkRow,
-    LossPoint,
-    MinuteRow,
     Origin,
-    ProgressRow,
     RampRow,
     RunState,
     SensorRow,
-    Series,
     StateRow,
-    StepRow,
-    TariffRow,
-    TextSampleRow,
-    ThermalRow,
 )
+from engine.runs.history import History
 from engine.runs.lineage import Lineage
-from engine.runs.series import merged_series
-from engine.sqlite import BusyError, Database, Row, Table
+from engine.runs.tables import CHARTED_SENSORS as CHARTED_SENSORS
+from engine.runs.tables import READING_PER_UNIT, TABLES
+from engine.runs.tables import MetaRow as MetaRow
+from engine.sqlite import BusyError, DamageError, Database, Row, files_of, is_damage
 
 SCHEMA_VERSION = 1
-CHARTED_SENSORS = (
-    "gpu_celsius",
-    "gpu_watts",
-    "gpu_util_frac",
-    "cpu_celsius",
-    "cpu_watts",
-    "cpu_load_frac",
-    "machine_watts",
-    "memory_used_bytes",
-    "gpu_memory_used_bytes",
-)
-"""Fields of `SensorRow` that have a history on screen."""
-BY_THE_MINUTE_S = 7200.0
-"""Runs that are longer are charted from the minutes, unless a minute is more than a column."""
-MINUTE_KEYS = 2**32
-"""Keys of `MinuteRow` that one sensor has."""
-STEPS_A_POINT = 16
-"""Of more steps than this in a point of the loss curve, so many, evenly spread, are averaged."""
-_READING_PER_UNIT = {
-    "at": 1000,
-    "elapsed_s": 1000,
-    "gpu_celsius": 10,
-    "gpu_watts": 100,
-    "gpu_limit_watts": 10,
-    "gpu_util_frac": 1000,
-    "gpu_memory_used_bytes": 2.0**-20,
-    "gpu_memory_total_bytes": 2.0**-20,
-    "cpu_celsius": 10,
-    "cpu_watts": 100,
-    "cpu_load_frac": 1000,
-    "machine_watts": 100,
-    "memory_used_bytes": 2.0**-20,
-    "battery_frac": 1000,
-    "gpu_clock_mhz": 1,
-    "gpu_fan_frac": 100,
-}
-"""How finely a reading is kept: no coarser than its sensor tells, so that a week at 1 Hz takes some 40 MB."""
-_READING_WORDS = frozenset(("gpu_watts_source", "cpu_watts_source", "machine_watts_source", "gpu_throttle"))
 _MAX_PENDING_ROWS = 100_000
+REMEDY = "`llm-tui resume` makes it anew from what can still be read, and goes on from the newest checkpoint."
 
 Meta = TypeVar("Meta")
 
 
-class MetaRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A fact about the run, as JSON."""
-
-    key: str
-    value: str
-
-
-TABLES = (
-    Table("meta", MetaRow, "key"),
-    Table("state", StateRow),
-    Table("heartbeat", HeartbeatRow, "role"),
-    Table("progress", ProgressRow, "kind"),
-    Table("ramp", RampRow, "number"),
-    Table("attempt", AttemptRow, "attempt"),
-    Table("step", StepRow, "step"),
-    Table("evaluation", EvaluationRow, "step"),
-    Table("text_sample", TextSampleRow, "step"),
-    Table("checkpoint", CheckpointRow, "step"),
-    Table("event", EventRow),
-    Table("log_mark", LogMarkRow, "offset"),
-    Table("reading", SensorRow, "elapsed_s", _READING_PER_UNIT, _READING_WORDS),
-    Table("reading_minute", MinuteRow, "key"),
-    Table("energy", EnergyRow, "segment"),
-    Table("tariff", TariffRow, "key"),
-    Table("thermal", ThermalRow, "segment"),
-    Table("command", CommandRow, "id"),
-    Table("acknowledgement", AcknowledgementRow, "command_id"),
-)
-
-
-class RunStore:
+class RunStore(History):
     """One process's connection to a run's `run.db`.
 
     Raises: StoreError where the file is absent (reading), damaged or of a newer version.
@@ -128,14 +55,36 @@ class RunStore:
     def __init__(self, path: Path, *, read_only: bool = False, busy_ms: int = 2000) -> None:
         if read_only and not path.exists():
             raise StoreError(f"{path} is not there.", "The run was deleted, or never got as far as this.")
+        self.path = path
         self._database = Database(path, TABLES, read_only=read_only, busy_ms=busy_ms)
         self._pending: deque[msgspec.Struct] = deque(maxlen=_MAX_PENDING_ROWS)
+        self._files = files_of(self.path)
+        self._damage: str | None = None
 
     def close(self) -> None:
         """Close the connection; rows that are still pending are tried once more."""
         if self._pending:
             self.flush()
         self._database.close()
+
+    @property
+    def damage(self) -> str | None:
+        """Why this connection is of no use any more, as a write found or the files beside it show; None: it is."""
+        if self._damage is None:
+            present = files_of(self.path)
+            for name, number in self._files.items():
+                if present.get(name) != number:
+                    self._damage = f"{name} was deleted or replaced while the run was using it"
+            self._files = present
+        return self._damage
+
+    def find_damage(self) -> str | None:
+        """As `damage`, and what SQLite finds on looking through the whole file; a second for a long run."""
+        return self.damage or self._database.find_damage()
+
+    def release(self) -> Database:
+        """Give the connection away: for making the store anew from it. The store is of no use afterwards."""
+        return self._database
 
     # --- writing ----------------------------------------------------------------------------------------------
 
@@ -144,8 +93,19 @@ class RunStore:
 
         Raises: BusyError where the lock is held for longer.
         """
-        with self._database.transaction():
+        with self._transaction():
             self._database.put_all(_stamped(row) for row in rows)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            with self._database.transaction():
+                yield
+        except DamageError as error:
+            if not is_damage(error):
+                raise
+            self._damage = str(error)
+            raise DamagedStoreError(f"{self.path} cannot be written: {error}", REMEDY) from error
 
     def queue(self, *rows: msgspec.Struct) -> None:
         """Remember rows until `flush`; the oldest of more than 100,000 are given up."""
@@ -158,25 +118,39 @@ class RunStore:
         rows = tuple(self._pending)
         try:
             self.put(*rows)
-        except BusyError:
+        except (BusyError, DamagedStoreError):
             return False
         for _ in rows:
             self._pending.popleft()
         return True
 
+    @property
+    def is_stalled(self) -> bool:
+        """Whether rows wait that could not be written."""
+        return bool(self._pending)
+
+    def tell(self, *rows: msgspec.Struct) -> None:
+        """Write rows now, or with the next flush where the store is locked, full or damaged."""
+        self.queue(*rows)
+        self.flush()
+
     def set_meta(self, **facts: Any) -> None:
         """Write facts as JSON."""
-        self.put(*(MetaRow(key=key, value=msgspec.json.encode(fact).decode()) for key, fact in facts.items()))
+        self.put(*_meta_rows(facts))
+
+    def keep(self, **facts: Any) -> None:
+        """Write facts as `tell` does rows."""
+        self.tell(*_meta_rows(facts))
 
     def set_state(self, state: RunState, reason: str = "") -> None:
         """Append a state, unless it is the newest one already."""
         newest = self.state()
         if newest is None or newest.state != state or newest.reason != reason:
-            self.put(StateRow(at=time.time(), state=state.value, reason=reason))
+            self.tell(StateRow(at=time.time(), state=state.value, reason=reason))
 
     def post_command(self, verb: str, who: str) -> int:
         """Append a request; the answer is its id."""
-        with self._database.transaction():
+        with self._transaction():
             newest = self._database.query("SELECT coalesce(max(id), 0) FROM command")[0][0]
             self._database.put(CommandRow(id=newest + 1, at=time.time(), verb=verb, who=who))
         return int(newest) + 1
@@ -196,7 +170,8 @@ class RunStore:
         if fact is not None:
             return fact
         raise StoreError(
-            f"{self._database.path} has no {key}.", "The run was made by another version, or is damaged."
+            f"{self._database.path} has no {key}.",
+            f"The run was made by another version, or is damaged. {REMEDY}",
         )
 
     def find_meta(self, key: str, kind: type[Meta]) -> Meta | None:
@@ -262,30 +237,9 @@ class RunStore:
         found = self.find_meta("origins", tuple[Origin, ...]) or ()
         return Lineage(found).after(self.newest(AttemptRow, "attempt"))
 
-    def train_losses(self, num_points: int) -> list[LossPoint]:
-        """The training loss in at most about `num_points` points, each the mean of an equal stretch of steps."""
-        where, origins = self.lineage().clause("step")
-        last = self._database.row(StepRow, f"WHERE {where} ORDER BY step DESC", origins)
-        if last is None:
-            return []
-        stride = max(1, -(-last.step // num_points))
-        among = "step"
-        parameters: tuple[Any, ...] = (*origins, stride)
-        if stride > STEPS_A_POINT:
-            # Reading all of a week's steps would take the viewer longer each day.
-            backward = range(num_points * STEPS_A_POINT)
-            chosen = [last.step - back * stride // STEPS_A_POINT for back in backward]
-            among = "json_each(?) AS chosen JOIN step ON step.step = chosen.value"
-            parameters = (str(chosen), *origins, stride)
-        found = self._database.query(
-            f"SELECT max(tokens), avg(loss) FROM {among} WHERE {where} GROUP BY (step - 1) / ? ORDER BY 1",
-            parameters,
-        )
-        return [LossPoint(tokens=tokens, loss=loss) for tokens, loss in found]
-
     def minute_sums(self, longest_s: float) -> list[MinuteSum]:
         """The readings by the minute of the clock; an interval longer than `longest_s` is a gap, and left out."""
-        names, per = MinuteSum.__struct_fields__, _READING_PER_UNIT
+        names, per = MinuteSum.__struct_fields__, READING_PER_UNIT
         found = self._database.query(
             "WITH taken AS (SELECT *, elapsed_s - lag(elapsed_s) OVER (ORDER BY elapsed_s) AS took FROM reading) "
             f"SELECT at / 60000, sum(took) / 1000.0, sum(took * gpu_watts) / {1000.0 * per['gpu_watts']}, "
@@ -321,76 +275,12 @@ class RunStore:
         tail = f"WHERE elapsed_s >= ? AND {name} IS NOT NULL ORDER BY {name} DESC"
         if name not in self._database.columns_of(SensorRow):
             return None
-        row = self._database.row(SensorRow, tail, (round(since_s * _READING_PER_UNIT["elapsed_s"]),))
+        row = self._database.row(SensorRow, tail, (round(since_s * READING_PER_UNIT["elapsed_s"]),))
         return None if row is None else float(getattr(row, name))
 
-    def roll_up(self) -> None:
-        """Reduce the minutes that are complete and not reduced yet; a second call changes nothing.
 
-        Raises: BusyError as `put`.
-        """
-        (newest_ms,) = self._database.query("SELECT max(elapsed_s) FROM reading")[0]
-        first, last = self._num_rolled(), (newest_ms or 0) // 60_000
-        if last <= first:
-            return
-        reduced = ", ".join(f"min({name}), avg({name}), max({name})" for name in CHARTED_SENSORS)
-        found = self._database.query(
-            f"SELECT elapsed_s / 60000, {reduced} FROM reading WHERE elapsed_s >= ? AND elapsed_s < ? GROUP BY 1",
-            (first * 60_000, last * 60_000),
-        )
-        with self._database.transaction():
-            for index, name in enumerate(CHARTED_SENSORS):
-                first_key = self._database.word_id(name) * MINUTE_KEYS
-                per = _READING_PER_UNIT.get(name, 1)
-                self._database.put_all(
-                    MinuteRow(key=first_key + row[0], low=low / per, mean=mean / per, high=high / per)
-                    for row in found
-                    for low, mean, high in (row[1 + 3 * index : 4 + 3 * index],)
-                    if mean is not None
-                )
-            self._database.put(MetaRow(key="rolled_minutes", value=str(last)))
-
-    def _num_rolled(self) -> int:
-        """How many minutes from the beginning are reduced."""
-        return int(row.value) if (row := self._database.row(MetaRow, "WHERE key = 'rolled_minutes'")) else 0
-
-    def series(self, name: str, num_buckets: int) -> Series:
-        """One sensor over the whole run, reduced to `num_buckets` stretches.
-
-        `name` is a field of `SensorRow`; unknown readings make no bucket. A run of over two hours is read by the
-        minute, plus what is not rolled up yet.
-        """
-        if name not in SensorRow.__struct_fields__:
-            raise KeyError(name)
-        newest = (
-            self._database.query(f"SELECT elapsed_s, {name} FROM reading ORDER BY elapsed_s DESC LIMIT 1")
-            if name in self._database.columns_of(SensorRow)
-            else []
-        )
-        if not newest:
-            return merged_series(name, num_buckets, [], None)
-        per = _READING_PER_UNIT.get(name, 1)
-        last_ms, now = newest[0]
-        rolled, number = self._num_rolled(), self._database.find_word_id(name)
-        is_long = (
-            last_ms > 1000 * max(BY_THE_MINUTE_S, 60.0 * num_buckets) and rolled > 0 and number is not None
-        )
-        since_ms = rolled * 60_000 if is_long else 0
-        width_ms = max(last_ms / num_buckets, 1e-6)
-        parts = self._database.query(
-            f"SELECT min(CAST(elapsed_s / ? AS INTEGER), ?), min({name}), sum({name}), max({name}), count({name}) "
-            f"FROM reading WHERE elapsed_s >= ? AND {name} IS NOT NULL GROUP BY 1",
-            (width_ms, num_buckets - 1, since_ms),
-        )
-        parts = [(index, low / per, total / per, high / per, n) for index, low, total, high, n in parts]
-        if is_long and number is not None:
-            first_key = number * MINUTE_KEYS
-            parts += self._database.query(
-                "SELECT min(CAST(60000.0 * (key - ?) / ? AS INTEGER), ?), min(low), 60 * sum(mean), max(high), "
-                "60 * count(*) FROM reading_minute WHERE key >= ? AND key < ? GROUP BY 1",
-                (first_key, width_ms, num_buckets - 1, first_key, first_key + MINUTE_KEYS),
-            )
-        return merged_series(name, num_buckets, parts, None if now is None else now / per)
+def _meta_rows(facts: dict[str, Any]) -> list[MetaRow]:
+    return [MetaRow(key=key, value=msgspec.json.encode(fact).decode()) for key, fact in facts.items()]
 
 
 def _stamped(row: msgspec.Struct) -> msgspec.Struct:

@@ -15,27 +15,29 @@ from collections.abc import Callable
 
 import msgspec
 
-from engine import __version__
-from engine.errors import StoreError, TrainerExit
-from engine.preflight.run import collect
+from engine.errors import DamagedStoreError, StoreError, TrainerExit
+from engine.preflight.run import blocked_reason, collect
 from engine.process import module_argv
 from engine.ramp import PHASE
 from engine.records import (
+    AcknowledgementRow,
     AttemptRow,
-    Check,
     CheckpointRow,
     CommandRow,
     EventRow,
-    HeartbeatRow,
     RunPlan,
     RunState,
 )
+from engine.runs.autopsy import Autopsy
 from engine.runs.books import close_books
 from engine.runs.child import Child, how_it_ended
 from engine.runs.folder import RunFolder
 from engine.runs.inhibit import stay_awake
 from engine.runs.lock import REHEARSING, Lock, device_lock_path, holder
+from engine.runs.mend import mend
+from engine.runs.news import News
 from engine.runs.ramp import BatchRamp
+from engine.runs.silence import Silence
 from engine.runs.watch import Watch, event, guarded_settings
 from engine.sqlite import BusyError
 
@@ -46,6 +48,8 @@ STOP_PATIENCE_S = 90.0
 MAX_BACK_OFF_S = 60.0
 REHEARSAL_PATIENCE_S = 30.0
 POLL_S = 0.2
+LAST_WORDS_S = 60.0
+"""How long the end of a run is tried to be written where the store is locked or the disk full."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -55,13 +59,18 @@ class Outcome(msgspec.Struct, frozen=True):
     reason: str = ""
     is_refused: bool = False
     """Whether the preflight blocked it: nothing was spent, so nothing is booked."""
+    damage: str | None = None
+    """Why the run's store has to be made anew before the run goes on; None: it is over."""
 
 
 class Supervisor:
     """The life of one run under one supervisor; `run` is the whole of it."""
 
-    def __init__(self, folder: RunFolder) -> None:
-        self._folder = folder
+    def __init__(self, folder: RunFolder, news: News, *, is_checked: bool = False) -> None:
+        self._folder, self._news = folder, news
+        self.is_checked = is_checked
+        """Whether the preflight has let it begin, in this life or in one before whose store was made anew."""
+        self._num_attempts = 0
         self._store = folder.open(read_only=False)
         self._settings = folder.settings()
         self._plan = self._store.meta("plan", RunPlan)
@@ -85,18 +94,46 @@ class Supervisor:
         answering = asyncio.create_task(self._answer_commands())
         for task in (watching, answering):
             task.add_done_callback(self._on_task_end)
-        waking = asyncio.create_task(stay_awake(self._store))
+        helping = [
+            asyncio.create_task(work) for work in (stay_awake(self._store), self._news.run(self._store))
+        ]
         try:
             outcome = await self._course()
+        except DamagedStoreError as error:
+            if self._child and self._child.is_alive:
+                await self._child.end()
+            outcome = Outcome(RunState.PREPARING, damage=error.title)
         finally:
-            for task in (answering, watching, waking):
+            for task in (answering, watching, *helping):
                 task.cancel()
-            await asyncio.gather(answering, watching, waking, return_exceptions=True)
-        self._close(outcome)
+            await asyncio.gather(answering, watching, *helping, return_exceptions=True)
+        if not outcome.damage:
+            outcome = msgspec.structs.replace(outcome, damage=self._found_damage(outcome))
+        if not outcome.damage:
+            self._close(outcome)
+        self._device_lock.release()
         return outcome
 
+    def _found_damage(self, outcome: Outcome) -> str | None:
+        """What is wrong with the store at the end; a failure may have come of what only a look at all of it finds."""
+        is_suspect = outcome.state is RunState.FAILED and not outcome.is_refused
+        return self._store.find_damage() if is_suspect else self._store.damage
+
+    def mend(self, outcome: Outcome) -> bool:
+        """Make the store anew, once `run` has ended for it; whether the run is over.
+
+        Raises: StoreError where the run's plan is lost.
+        """
+        mend(self._folder, outcome.damage or "", self._store.release())
+        if outcome.state not in (RunState.FINISHED, RunState.STOPPED):
+            return False
+        self._store = self._folder.open(read_only=False)
+        self._close(outcome)
+        return True
+
     async def _course(self) -> Outcome:
-        for stage in (self._preflight, self._prepare, self._find_batch_size, self._train):
+        begin = self._take_device if self.is_checked else self._preflight
+        for stage in (begin, self._prepare, self._find_batch_size, self._train):
             outcome = await stage()
             if outcome is not None:
                 return outcome
@@ -119,30 +156,32 @@ class Supervisor:
         )
         if not checks:
             return self._stop  # the checks were broken off for it
-        self._store.set_meta(checks=checks)
+        self._store.keep(checks=checks)
         blocking = [check for check in checks if check.blocking]
         for check in checks:
             if check.status == "waived":
                 text = f"{check.title} was waived: {self._waivers.get(check.id, '')}"
-                self._store.put(event("warning", "waived", text, check=check.id))
+                self._store.tell(event("warning", "waived", text, check=check.id))
             elif check.status == "warn":
-                self._store.put(event("info", "preflight-warning", f"{check.title}: {check.evidence}"))
+                self._store.tell(event("info", "preflight-warning", f"{check.title}: {check.evidence}"))
+        self.is_checked = not blocking
         if not blocking:
             num_passed = sum(check.status == "pass" for check in checks)
             text = f"The preflight is clear: {num_passed} of {len(checks)} checks passed."
-            self._store.put(event("info", "preflight-clear", text))
+            self._store.tell(event("info", "preflight-clear", text))
         if self._stop:
             return self._stop
         return Outcome(RunState.FAILED, blocked_reason(blocking), is_refused=True) if blocking else None
 
-    async def _take_device(self) -> None:
+    async def _take_device(self) -> Outcome | None:
         """Lock the device: a rehearsal that holds it is waited for, another run is the preflight's to tell of."""
         deadline = time.monotonic() + REHEARSAL_PATIENCE_S
         while not self._stop and not self._device_lock.acquire(str(self._folder.path)):
             is_run = holder(self._device_lock.path) not in (None, REHEARSING)
             if is_run or time.monotonic() > deadline:
-                return
+                break
             await asyncio.sleep(POLL_S)
+        return self._stop
 
     async def _prepare(self) -> Outcome | None:
         """Tokenize the corpus, or find it tokenized."""
@@ -155,12 +194,10 @@ class Supervisor:
                 return None
             if exit_code == TrainerExit.REFUSED or is_last:
                 break
-            self._store.put(
-                event("warning", "corpus-died", f"Preparing the corpus ended with {how_it_ended(exit_code)}.")
-            )
-        return Outcome(
-            RunState.FAILED, self._newest_error("corpus") or f"The corpus: {how_it_ended(exit_code)}."
-        )
+            text = f"Preparing the corpus ended with {how_it_ended(exit_code)}."
+            self._store.tell(event("warning", "corpus-died", text))
+        reason = self._newest_error("corpus") or f"The corpus: {how_it_ended(exit_code)}."
+        return Outcome(RunState.FAILED, reason)
 
     async def _find_batch_size(self) -> Outcome | None:
         """Try sizes on the device itself, where the size was left open and is not remembered."""
@@ -190,31 +227,31 @@ class Supervisor:
             await self._wait_for_former_trainer()
             if self._stop:
                 return self._stop
+            autopsy = Autopsy(self._folder.log_path)
             exit_code = await self._attempt()
             outcome = self._outcome_of(exit_code)
             if outcome:
                 return outcome
             failures = 1 if self._saved_at() > saved_at else failures + 1
             saved_at = self._saved_at()
-            what = f"The trainer ended with {how_it_ended(exit_code)}"
+            what = f"The trainer ended with {autopsy.verdict(exit_code)}"
             if failures > self._settings.training.max_restarts:
-                return Outcome(
-                    RunState.FAILED, f"{what}, {failures} times in a row without a new checkpoint."
-                )
+                text = f"{what}, {failures} times in a row without a new checkpoint."
+                return Outcome(RunState.FAILED, text)
             back_off_s = min(MAX_BACK_OFF_S, 2.0 ** (failures - 1))
             text = f"{what}; starting it again from its newest good checkpoint in {back_off_s:.0f} s."
-            self._store.put(event("warning", "restart", text, exit_code=exit_code))
+            self._store.tell(event("warning", "restart", text, exit_code=exit_code))
             self._watch.phase = "waiting to restart"
             await self._sleep_unless_stopped(back_off_s)
 
     async def _attempt(self) -> int:
-        """One start of the trainer to its end; the exit code."""
-        number = self._store.num_rows(AttemptRow) + 1
+        """One start of the trainer to its end; the exit code. torch's agent may enter more starts meanwhile."""
+        self._num_attempts = number = max(self._num_attempts, self._store.num_rows(AttemptRow)) + 1
         self._watch.phase = "training"
         row = AttemptRow(attempt=number, at=time.time(), pid=0, from_step=self._checkpoint_step())
 
         def started(pid: int) -> None:
-            self._store.put(msgspec.structs.replace(row, pid=pid))
+            self._store.tell(msgspec.structs.replace(row, pid=pid))
             self._is_training = self._watch.guards = True
 
         try:
@@ -223,9 +260,9 @@ class Supervisor:
             )
         finally:
             self._is_training = self._watch.guards = False
-        pid = self._child.pid if self._child else 0
-        ended = msgspec.structs.replace(row, pid=pid, ended_at=time.time(), outcome=how_it_ended(exit_code))
-        self._store.put(ended)
+        newest = self._store.newest(AttemptRow, "attempt") or row
+        ended = msgspec.structs.replace(newest, ended_at=time.time(), outcome=how_it_ended(exit_code))
+        self._store.tell(ended)
         return exit_code
 
     def _outcome_of(self, exit_code: int) -> Outcome | None:
@@ -253,22 +290,16 @@ class Supervisor:
         if started:
             started(self._child.pid)
         waiting = asyncio.create_task(self._child.wait())
-        heard, heard_at = None, time.monotonic()
+        silence = Silence(self._store, self._child.pid)
         while not waiting.done():
             await asyncio.wait({waiting}, timeout=1.0)
             if is_hopeless and is_hopeless():
                 self._child.send(signal.SIGKILL)
-            if not watch_silence:
-                continue
-            newest = self._store.heartbeat("trainer")
-            if newest and newest.at != heard:
-                heard, heard_at = newest.at, time.monotonic()
-            if time.monotonic() - heard_at > MAX_SILENCE_S:
-                self._store.put(
-                    event("error", "frozen", f"The trainer was silent for {MAX_SILENCE_S:.0f} s: killed.")
-                )
+            if watch_silence and silence.lasts_s() > MAX_SILENCE_S:
+                text = f"The trainer was silent for {MAX_SILENCE_S:.0f} s: killed."
+                self._store.tell(event("error", "frozen", text))
                 self._child.send(signal.SIGKILL)
-                heard_at = time.monotonic()
+                silence = Silence(self._store, self._child.pid)
         return waiting.result()
 
     async def _wait_for_former_trainer(self) -> None:
@@ -314,7 +345,8 @@ class Supervisor:
         error = None if task.cancelled() else task.exception()
         if error is not None:
             text = f"The supervisor could not go on watching ({type(error).__name__}: {error})."
-            self._stop = self._stop or Outcome(RunState.FAILED, text)
+            damage = error.title if isinstance(error, DamagedStoreError) else None
+            self._stop = self._stop or Outcome(RunState.FAILED, text, damage=damage)
             if self._child:
                 self._child.send(signal.SIGTERM)
 
@@ -334,17 +366,19 @@ class Supervisor:
         """Books first, then the state: who sees the run ended finds its entry."""
         problems = [] if outcome.is_refused else close_books(self._folder, self._store, outcome.state)
         for problem in problems:
-            self._store.put(event("warning", "books", problem))
-        self._store.put(
-            event("info", f"run-{outcome.state}", outcome.reason or f"The run is {outcome.state}.")
-        )
+            self._store.tell(event("warning", "books", problem))
+        text = outcome.reason or f"The run is {outcome.state}."
+        self._store.tell(event("info", f"run-{outcome.state}", text))
         self._store.set_state(outcome.state, outcome.reason)
         for command in self._store.open_commands():
             is_done = command.verb == "stop"
             message = f"The run is {outcome.state} at step {self._checkpoint_step()}."
-            self._store.acknowledge(command.id, message, is_done=is_done)
+            row = AcknowledgementRow(command_id=command.id, at=time.time(), is_done=is_done, message=message)
+            self._store.tell(row)
+        deadline = time.monotonic() + LAST_WORDS_S
+        while not self._store.flush() and time.monotonic() < deadline:
+            time.sleep(POLL_S)  # the end of a run is worth waiting for a lock, or for room on the disk
         self._store.close()
-        self._device_lock.release()
 
     def _checkpoint_step(self) -> int:
         newest = self._store.newest_checkpoint()
@@ -358,34 +392,3 @@ class Supervisor:
             EventRow, "WHERE source = ? AND level = 'error' ORDER BY rowid DESC LIMIT 1", (source,)
         )
         return found[0].text if found else None
-
-
-def blocked_reason(blocking: list[Check]) -> str:
-    """What keeps a run from starting, a line a check, each with its remedy."""
-    return "\n".join(f"{check.id}: {check.evidence} {check.remedy}".strip() for check in blocking)
-
-
-def main(folder: RunFolder) -> int:
-    """Supervise the run in `folder`; the exit code is for nobody but the log.
-
-    The last stand: whatever goes wrong here is written into the run before the process ends.
-    """
-    if not folder.store_path.exists():
-        return 0  # the start was given up, and the folder with it
-    lock = Lock(folder.supervisor_lock)
-    if not lock.acquire(str(os.getpid()), timeout_s=2.0):
-        return 0
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    store = folder.open(read_only=False)
-    store.put(HeartbeatRow(role="supervisor", pid=os.getpid(), at=time.time(), phase="starting"))
-    store.set_meta(supervisor_version=__version__)
-    try:
-        asyncio.run(Supervisor(folder).run())
-    except Exception as error:
-        store.put(event("error", "supervisor-died", f"{type(error).__name__}: {error}"))
-        store.set_state(RunState.FAILED, f"The supervisor failed: {type(error).__name__}: {error}")
-        raise
-    finally:
-        store.close()
-        lock.release()
-    return 0

@@ -6,8 +6,9 @@ undone. Time and tokens that heat took are counted, those of a throttled GPU and
 
 from __future__ import annotations
 
-from engine.records import CommandRow, RunState, SensorRow, StepRow, ThermalRow
+from engine.records import SensorRow, StepRow, ThermalRow
 from engine.runs.events import event
+from engine.runs.hold import Hold
 from engine.runs.store import RunStore
 from engine.settings import LimitSettings
 from engine.telemetry.nvml_words import HARMFUL_THROTTLES
@@ -16,8 +17,6 @@ WHO = "supervisor: temperature"
 """Who gives the governor's commands."""
 BLIND_S = 60.0
 """A pause whose sensor was missing for so long is told."""
-ASK_AGAIN_S = 30.0
-"""A pause that came to nothing (the trainer died just then) is asked for again."""
 
 _USUAL_SHARE = 0.1
 
@@ -32,9 +31,7 @@ class ThermalGuard:
         self._longest_s = longest_s
         self.row = ThermalRow(segment=segment)
         """What heat has cost in this life of the supervisor."""
-        # A supervisor that died over a pause of its own finds the run as it left it.
-        self._is_cooling = self._is_paused() and self._is_ours(self._newest_command())
-        self._asked_s = float("-inf")
+        self._hold = Hold(store, WHO)
         self._last_s: float | None = None
         self._seen_s: float | None = None
         self._has_told_blind = False
@@ -55,7 +52,7 @@ class ThermalGuard:
         self._seen_s, self._has_told_blind = now_s, False
         if row.gpu_celsius >= self._limits.max_gpu_celsius:
             self._cool_down(row.gpu_celsius, now_s)
-        elif self._is_cooling and row.gpu_celsius <= self._limits.resume_gpu_celsius:
+        elif self._hold.is_on and row.gpu_celsius <= self._limits.resume_gpu_celsius:
             self._go_on(row.gpu_celsius)
 
     def rest(self) -> None:
@@ -63,31 +60,24 @@ class ThermalGuard:
         self._last_s = None
 
     def _cool_down(self, celsius: float, now_s: float) -> None:
-        newest = self._newest_command()
-        is_held = newest is not None and newest.verb == "pause"
-        if self._is_cooling and is_held and (self._is_paused() or now_s - self._asked_s < ASK_AGAIN_S):
+        if not self._hold.take(now_s):
             return
-        if is_held and not self._is_ours(newest):
-            return  # paused by a person: it cools already, and it is theirs to go on
-        self._is_cooling, self._asked_s = True, now_s
         text = f"The GPU is at {celsius:.0f} °C, the limit is {self._limits.max_gpu_celsius:g}: cooling down."
         self._store.queue(event("warning", "too-hot", text, gpu_celsius=celsius))
-        self._store.post_command("checkpoint", WHO)
-        self._store.post_command("pause", WHO)
+        self._hold.ask()
 
     def _go_on(self, celsius: float) -> None:
-        self._is_cooling = False
-        is_ours = self._is_ours(self._newest_command())
+        is_ours = self._hold.let_go()
         what = "going on" if is_ours else "someone else's pause stays"
         text = f"The GPU is at {celsius:.0f} °C: {what}. Heat has held the run for {_minutes(self.row.paused_s)}."
         self._store.queue(event("info", "cooled-down", text, gpu_celsius=celsius))
         if is_ours:
-            self._store.post_command("resume", WHO)
+            self._hold.resume()
 
     def _stay_blind(self, now_s: float) -> None:
         if self._seen_s is None:
             self._seen_s = now_s
-        if self._is_cooling and not self._has_told_blind and now_s - self._seen_s > BLIND_S:
+        if self._hold.is_on and not self._has_told_blind and now_s - self._seen_s > BLIND_S:
             self._has_told_blind = True
             text = "The GPU's temperature is unknown, so the run stays paused; resume it yourself if you know better."
             self._store.queue(event("warning", "too-hot-blind", text))
@@ -101,9 +91,9 @@ class ThermalGuard:
             self._learn(newest)
         self._had_throttle = self._had_throttle or is_throttled
         usual = self._usual_tokens_per_s
-        if self._is_cooling and self._is_paused() and self._is_ours(self._newest_command()):
+        if self._hold.holds:
             self._lose(took_s, paused_tokens_per_s=usual)
-        elif is_throttled and not self._is_paused():
+        elif is_throttled and not self._hold.is_paused:
             slowed = None if usual is None or newest is None else max(0.0, usual - newest.tokens_per_s)
             self._lose(took_s, throttled_tokens_per_s=slowed, is_pause=False)
 
@@ -133,21 +123,6 @@ class ThermalGuard:
             paused_tokens=_grown(row.paused_tokens, paused_tokens_per_s, took_s),
         )
         self._store.queue(self.row)
-
-    # --- the run ----------------------------------------------------------------------------------------------
-
-    def _is_paused(self) -> bool:
-        state = self._store.state()
-        return state is not None and state.state == RunState.PAUSED
-
-    def _newest_command(self) -> CommandRow | None:
-        found = self._store.rows(CommandRow, "WHERE verb IN ('pause', 'resume') ORDER BY id DESC LIMIT 1")
-        return found[0] if found else None
-
-    @staticmethod
-    def _is_ours(command: CommandRow | None) -> bool:
-        """Whether the newest pause or resume is a pause of the governor: a person's own is not undone."""
-        return command is not None and command.verb == "pause" and command.who == WHO
 
 
 def _grown(tokens: float | None, tokens_per_s: float | None, took_s: float) -> float | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from engine.errors import StoreError
+from engine.errors import DamagedStoreError, StoreError
 from engine.estimate import checkpoint_bytes
 from engine.ledger.cost import total_energy
 from engine.ledger.energy import EnergyMeter
@@ -23,15 +23,19 @@ from engine.records import EnergyRow, HeartbeatRow, LogMarkRow, RunPlan, SensorR
 from engine.runs.books import Scribe
 from engine.runs.events import event as event
 from engine.runs.folder import RunFolder
+from engine.runs.mains import PowerGuard
 from engine.runs.store import RunStore
 from engine.runs.thermal import ThermalGuard
 from engine.settings import Settings
-from engine.sqlite import BusyError
+from engine.sqlite import BusyError, log_bytes
 from engine.telemetry.host import disk_free_bytes
 from engine.telemetry.sampler import Sampler
 
 MAX_UNREADABLE_S = 30.0
 """A run whose store cannot be read for longer has no guard any more: the watch ends, and the run with it."""
+LARGE_LOG_BYTES, MOST_LOG_BYTES = 64 << 20, 256 << 20
+"""From when a store's log that cannot be folded in is told of, and is no longer put up with."""
+MIND_LOG_EVERY_S = 60.0
 MARK_EVERY_S = 5.0
 """How often at most the length of the log is noted."""
 
@@ -57,12 +61,14 @@ class Watch:
         self._sampler = Sampler(settings.energy, interval_s=settings.telemetry.interval_s)
         segment, interval_s = len(self._former) + 1, settings.telemetry.interval_s
         self._thermal = ThermalGuard(store, settings.limits, segment, longest_s=max(5.0, 5 * interval_s))
+        self._power = PowerGuard(store, settings.limits)
         self._has_asked_to_stop = False
         self._tariff = TariffMeter(settings.energy, store.rows(TariffRow), len(self._former) + 1)
         self._limits = LimitGuard(settings.limits, settings.energy.currency)
+        self._has_told_of_log, self._minded_s = False, time.monotonic()
         self._marked_bytes = 0
         self._marked_s = float("-inf")
-        self._scribe = Scribe(RunFolder(folder), lambda text: store.put(event("warning", "books", text)))
+        self._scribe = Scribe(RunFolder(folder), lambda text: store.tell(event("warning", "books", text)))
 
     async def run(self) -> None:
         """Sample until cancelled; the last reading is written on the way out."""
@@ -76,6 +82,10 @@ class Watch:
                     with contextlib.suppress(BusyError):
                         self.sample()
                     unreadable_since_s = None
+                    if damage := self._store.damage:
+                        raise DamagedStoreError(damage)
+                except DamagedStoreError:
+                    raise
                 except StoreError:
                     unreadable_since_s = unreadable_since_s or time.monotonic()
                     if time.monotonic() - unreadable_since_s > MAX_UNREADABLE_S:
@@ -108,12 +118,35 @@ class Watch:
         if elapsed_s // 60 > self._minute:
             self._minute = int(elapsed_s // 60)
             self._store.roll_up()
+        self._mind_log()
         if self.guards:
             self._thermal.watch(reading.row, reading.monotonic_s)
+            self._power.watch(reading.row, reading.monotonic_s, reading.suspended_s)
             self._guard_budget(reading.at)
         else:
             self._thermal.rest()
         self._scribe.look(self._store.newest_checkpoint())
+
+    def _mind_log(self) -> None:
+        """Whoever reads on and on lets the store's log grow: that is told, and ended before it fills the disk.
+
+        Raises: DamagedStoreError where the store has to be made anew for it.
+        """
+        if time.monotonic() - self._minded_s < MIND_LOG_EVERY_S:
+            return
+        self._minded_s = time.monotonic()
+        num_bytes = log_bytes(self._store.path)
+        if num_bytes > MOST_LOG_BYTES:
+            raise DamagedStoreError(
+                f"a program held it open, so that its log grew to {num_bytes >> 20:,} MiB"
+            )
+        if num_bytes > LARGE_LOG_BYTES and not self._has_told_of_log:
+            self._has_told_of_log = True
+            text = (
+                f"run.db-wal has grown to {num_bytes >> 20:,} MiB, because a program holds run.db open for reading, "
+                "perhaps one that was stopped with Ctrl-Z: end it, or run.db is made anew."
+            )
+            self._store.tell(event("warning", "store-held", text))
 
     def _mark_log(self, at: float) -> None:
         """Note how long the log is, where it has grown."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -25,6 +26,7 @@ __all__ = [
     "disk",
     "disk_free_bytes",
     "memory",
+    "num_oom_kills",
     "num_physical_cores",
     "read_battery",
 ]
@@ -175,6 +177,18 @@ def disk_free_bytes(path: Path) -> int | None:
     except OSError:
         return None
     return state.f_bavail * state.f_frsize
+
+
+def num_oom_kills(root: Path = Path("/")) -> int | None:
+    """Processes that the kernel has killed for want of memory since the machine started; None: it does not tell.
+
+    Source: /proc/vmstat, oom_kill (Linux 4.13); those of control groups are among them.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        for line in (root / "proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return None
 
 
 def _nearest(path: Path) -> Path:

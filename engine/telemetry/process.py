@@ -173,6 +173,17 @@ def start_time_s(pid: int) -> float | None:
         return None
 
 
+def cpu_s(pid: int) -> float | None:
+    """Processor seconds that a process has used; None where it is gone or the system does not tell.
+
+    Source: proc_pid_stat(5), utime and stime.
+    """
+    fields = _stat_fields(pid)
+    if fields is None:
+        return None
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def is_alive(pid: int, started_s: float) -> bool:
     """Whether the process that had this number and `start_time_s` still runs; a zombie does not."""
     now_s = start_time_s(pid)

@@ -1,4 +1,4 @@
-"""`python -m engine.train run|ramp|prove|generate|probe`: the door to torch for everything else."""
+"""`python -m engine.train run|work|join|ramp|prove|generate|export|probe`: the door to torch for everything else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from engine.errors import EngineError, RunFailedError, TrainerExit
+from engine.errors import DeviceGoneError, EngineError, RunFailedError, TrainerExit
 from engine.records import RunPlan
 from engine.runs.folder import RunFolder
 from engine.runs.lock import Lock
@@ -33,24 +33,32 @@ INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one of the five, and say with which exit code to end.
+    """Run one of these, and say with which exit code to end.
 
-    That of `TrainerExit` for `run`, else 0; 2 for an EngineError, 130 for Ctrl-C.
+    That of `TrainerExit` for `run`, else 0; 2 for an EngineError, 12 for a device that is gone, 130 for Ctrl-C.
     """
     parsed = _parser().parse_args(arguments)
     try:
         if parsed.verb == "run":
             return _run(parsed.run_dir)
+        if parsed.verb == "work":
+            from engine.train.launch import work
+
+            return work(parsed.place, joins=parsed.join)
+        if parsed.verb == "join":
+            return _join(parsed.workspace.resolve())
         if parsed.verb == "ramp":
             return _ramp(parsed.run_dir)
         if parsed.verb == "prove":
             return _prove(parsed)
         if parsed.verb == "generate":
             return _generate(parsed)
+        if parsed.verb == "export":
+            return _export(parsed)
         return _probe()
     except EngineError as error:
         sys.stderr.write(f"{error}\n")
-        return TrainerExit.REFUSED
+        return TrainerExit.NO_DEVICE if isinstance(error, DeviceGoneError) else TrainerExit.REFUSED
     except KeyboardInterrupt:
         return INTERRUPTED
 
@@ -60,6 +68,15 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True)
     run = verbs.add_parser("run", help="train a run")
     run.add_argument("run_dir", type=Path)
+    work = verbs.add_parser(
+        "work", help="be one of the processes that train a run together; started by the others"
+    )
+    work.add_argument("place", type=Path, help="the run's folder; with --join a workspace")
+    work.add_argument(
+        "--join", action="store_true", help="of another machine than the one with the run's folder"
+    )
+    join = verbs.add_parser("join", help="run processes on this machine for a run that another one leads")
+    join.add_argument("workspace", type=Path)
     ramp = verbs.add_parser("ramp", help="find a run's batch size on the device itself")
     ramp.add_argument("run_dir", type=Path)
     prove = verbs.add_parser("prove", help="prove one size of a plan, and print what it took as JSON")
@@ -76,6 +93,14 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument(
         "--source", default="", help='"model" or a checkpoint; default: the newest good one'
     )
+    export = verbs.add_parser(
+        "export", help="write a run's model for other programs; tells JSON lines of its progress"
+    )
+    export.add_argument("run_dir", type=Path)
+    export.add_argument("folder", type=Path, help="an empty folder to write into")
+    export.add_argument("--format", default="transformers", choices=("transformers", "gguf"))
+    export.add_argument("--numbers", default="f16", choices=("f32", "f16", "q8_0"))
+    export.add_argument("--source", default="", help="as of generate")
     verbs.add_parser("probe", help="print what torch can use, as JSON")
     return parser
 
@@ -108,9 +133,24 @@ def _run(run_dir: Path) -> int:
     parent_pid = os.getppid()
     _tune()
     folder = _locked(run_dir)
+    settings = folder.settings()
+    scale = settings.scale
+    if scale.processes * scale.nodes > 1:
+        from engine.train.launch import lead
+
+        return lead(folder, scale, settings.training.max_restarts, parent_pid)
     from engine.train.loop import train
 
     return int(train(folder.path, parent_pid))
+
+
+def _join(workspace: Path) -> int:
+    _tune()
+    from engine.settings_file import FILE_NAME, load
+    from engine.train.launch import join
+
+    settings = load(workspace / FILE_NAME)
+    return join(workspace, settings.scale, settings.training.max_restarts)
 
 
 def _ramp(run_dir: Path) -> int:
@@ -162,6 +202,28 @@ def _generate(parsed: argparse.Namespace) -> int:
         seed=parsed.seed,
     )
     _say(stream)
+    return 0
+
+
+def _export(parsed: argparse.Namespace) -> int:
+    """A line `[done, total]` of bytes as it goes, and one with the source's name at the end."""
+    from engine.train.export import export_gguf, export_transformers
+
+    def tell(done_bytes: int, total_bytes: int) -> None:
+        _say([json.dumps([done_bytes, total_bytes]) + "\n"])
+
+    os.nice(5)  # a training on this very CPU goes first
+    run_dir = parsed.run_dir.resolve()
+    try:
+        if parsed.format == "gguf":
+            source = export_gguf(run_dir, parsed.folder, parsed.source, parsed.numbers, tell)
+        else:
+            source = export_transformers(run_dir, parsed.folder, parsed.source, tell)
+    except OSError as error:
+        raise EngineError(
+            f"The export could not be written: {error.strerror or error}.", "Make room on the disk."
+        ) from error
+    _say([json.dumps(source) + "\n"])
     return 0
 
 

@@ -7,7 +7,6 @@ store; only then do older ones go. Nothing in it is ever unpickled.
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import os
 import shutil
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from engine import atomic
@@ -23,16 +23,14 @@ from engine.errors import CheckpointError
 from engine.records import CheckpointRow, RunPlan
 from engine.shape import ModelShape
 from engine.train.data import Position
+from engine.train.manifest import Label, read_small, verify_files, write_manifest
 from engine.train.optim import OptimizerSet
 from engine.train.peak import is_out_of_memory
-from engine.train.tensorfile import read_tensors, write_tensors
+from engine.train.tensorfile import count_elements, read_tensors, write_tensors
 
-FORMAT = 1
-"""Raised when an older program could no longer read what is written."""
 MODEL_FILE, OPTIMIZER_FILE, STATE_FILE = "model.safetensors", "optimizer.safetensors", "state.json"
-MANIFEST_FILE = "manifest.json"
 _PREFIX = "step-"
-_BLOCK_BYTES = 1 << 20
+_REMEDY = "The next older good one is used; check the disk if this happens again."
 
 
 class TrainState(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,26 +60,6 @@ class TrainState(msgspec.Struct, frozen=True, kw_only=True):
     """torch's random state, base64."""
     rng_cuda: str | None = None
     """None without a GPU."""
-
-
-class FileFact(msgspec.Struct, frozen=True, kw_only=True):
-    """What a file of a checkpoint must be."""
-
-    num_bytes: int
-    sha256: str
-
-
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """The last file of a checkpoint to be written."""
-
-    format: int
-    step: int
-    written_at: float
-    files: dict[str, FileFact]
-
-
-class _Format(msgspec.Struct):
-    format: int
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,26 +141,37 @@ def newest_verified(run_dir: Path) -> Search:
 
 
 def verify(folder: Path) -> Checkpoint:
-    """Read a checkpoint's files and compare them with its manifest.
+    """Read a checkpoint's files and compare them with its manifest, and what they claim with what they hold.
 
     Raises: CheckpointError that names the folder, the file and what is wrong with it.
     """
-    manifest = _read_manifest(folder)
-    for name, fact in manifest.files.items():
-        try:
-            found = _fact_of(folder / name)
-        except OSError as error:
-            raise _damaged(folder, f"{name} cannot be read ({error.strerror})") from error
-        if found.num_bytes != fact.num_bytes:
-            raise _damaged(folder, f"{name} has {found.num_bytes:,} bytes instead of {fact.num_bytes:,}")
-        if found.sha256 != fact.sha256:
-            raise _damaged(folder, f"{name} is not what was written (its sha256 differs)")
+    label = Label(f"Checkpoint {folder.name}", _REMEDY)
+    manifest = verify_files(folder, (MODEL_FILE, OPTIMIZER_FILE, STATE_FILE), label)
     try:
-        state = msgspec.json.decode((folder / STATE_FILE).read_bytes(), type=TrainState)
+        state = msgspec.json.decode(read_small(folder / STATE_FILE), type=TrainState)
     except (OSError, msgspec.MsgspecError) as error:
-        raise _damaged(folder, f"{STATE_FILE} cannot be read ({error})") from error
-    total_bytes = sum(fact.num_bytes for fact in manifest.files.values())
-    return Checkpoint(folder=folder, state=state, written_at=manifest.written_at, total_bytes=total_bytes)
+        raise label.damaged(f"{STATE_FILE} cannot be read ({error})") from error
+    if folder.name != f"{_PREFIX}{state.step}":
+        raise label.damaged(f"it holds step {state.step}")
+    verify_tensors(folder / OPTIMIZER_FILE, None, label)
+    verify_tensors(folder / MODEL_FILE, state.shape, label)
+    return Checkpoint(
+        folder=folder, state=state, written_at=manifest.written_at, total_bytes=manifest.total_bytes
+    )
+
+
+def verify_tensors(path: Path, shape: ModelShape | None, label: Label) -> None:
+    """Look at the header of a file of tensors: it is one, and holds a whole model of `shape`; None: anything.
+
+    Nothing is loaded, so that what claims to be huge is refused before memory is asked for.
+    Raises: CheckpointError.
+    """
+    try:
+        num_elements = count_elements(path)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise label.damaged(f"{path.name} is no file of tensors ({error})") from error
+    if shape is not None and not (shape.is_sound and shape.parameters == num_elements):
+        raise label.damaged(f"{path.name} has {num_elements:,} weights, which is not what its shape says")
 
 
 class Checkpoints:
@@ -192,7 +181,9 @@ class Checkpoints:
         self._parent = run_dir / "checkpoints"
         self._keep = max(2, keep)
         self._verified: set[str] = set()
-        self._parent.mkdir(mode=0o700, exist_ok=True)
+        if not self._parent.is_dir():
+            self._parent.mkdir(mode=0o700, exist_ok=True)
+            atomic.fsync_folder(run_dir)
         for leftover in self._parent.glob(".*"):
             shutil.rmtree(leftover, ignore_errors=True)
 
@@ -237,14 +228,21 @@ class Checkpoints:
             write_s=time.monotonic() - started,
         ).row()
 
-    def prune(self) -> None:
-        """Delete what is older than the newest `keep` good ones, damaged ones among it."""
-        num_good = 0
+    def prune(self) -> list[str]:
+        """Delete what is older than the newest `keep` good ones, damaged ones among it.
+
+        The answer is why some could not go, in sentences; the next call tries them again.
+        """
+        num_good, problems = 0, []
         for folder in _newest_first(self._parent):
-            if num_good >= self._keep:
+            if num_good < self._keep:
+                num_good += self._is_good(folder)
+                continue
+            try:
                 self._remove(folder)
-            elif self._is_good(folder):
-                num_good += 1
+            except OSError as error:
+                problems.append(f"Checkpoint {folder.name} could not be deleted: {error.strerror or error}.")
+        return problems
 
     def _is_good(self, folder: Path) -> bool:
         if folder.name not in self._verified:
@@ -306,56 +304,15 @@ def _write(
         OPTIMIZER_FILE: write_tensors(folder / OPTIMIZER_FILE, optimizer.tensors(), metadata),
         STATE_FILE: hashlib.sha256(encoded).hexdigest(),
     }
-    files = {name: _fact_of(folder / name) for name in meant}
-    for name, fact in files.items():
-        if fact.sha256 != meant[name]:
-            raise OSError(f"{name} read back is not what was written: disk or memory is faulty")
-    manifest = Manifest(format=FORMAT, step=state.step, written_at=written_at, files=files)
-    atomic.write_bytes(folder / MANIFEST_FILE, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
-    return sum(fact.num_bytes for fact in files.values())
-
-
-def _fact_of(path: Path) -> FileFact:
-    """Size and hash of a file as the disk has it: what the page cache holds of it is dropped first."""
-    digest = hashlib.sha256()
-    num_bytes = 0
-    with path.open("rb", buffering=0) as file:
-        with contextlib.suppress(OSError, AttributeError):
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-            num_bytes += len(block)
-    return FileFact(num_bytes=num_bytes, sha256=digest.hexdigest())
-
-
-def _read_manifest(folder: Path) -> Manifest:
-    try:
-        data = (folder / MANIFEST_FILE).read_bytes()
-        version = msgspec.json.decode(data, type=_Format).format
-        if version > FORMAT:
-            raise CheckpointError(
-                f"Checkpoint {folder.name} was written by a newer llm-tui (format {version}; this one reads {FORMAT}).",
-                "Update llm-tui to use it.",
-            )
-        return msgspec.json.decode(data, type=Manifest)
-    except FileNotFoundError as error:
-        raise _damaged(folder, f"{MANIFEST_FILE} is missing") from error
-    except (OSError, msgspec.MsgspecError) as error:
-        raise _damaged(folder, f"{MANIFEST_FILE} cannot be read ({error})") from error
+    return write_manifest(folder, meant, state.step, written_at).total_bytes
 
 
 def _newest_first(parent: Path) -> list[Path]:
     if not parent.is_dir():
         return []
-    found = [path for path in parent.iterdir() if path.name.removeprefix(_PREFIX).isdigit() and path.is_dir()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix(_PREFIX)), reverse=True)
-
-
-def _damaged(folder: Path, reason: str) -> CheckpointError:
-    return CheckpointError(
-        f"Checkpoint {folder.name} is damaged: {reason}.",
-        "The next older good one is used; check the disk if this happens again.",
-    )
+    steps = {path: path.name.removeprefix(_PREFIX) for path in parent.glob(f"{_PREFIX}*") if path.is_dir()}
+    found = [path for path, step in steps.items() if step.isascii() and step.isdecimal()]
+    return sorted(found, key=lambda path: int(steps[path]), reverse=True)
 
 
 def _foreign(folder: Path, reason: str) -> CheckpointError:

@@ -17,6 +17,7 @@ from engine.settings import TrainingSettings
 from engine.train.device import Accelerator, compile_blocks
 from engine.train.journal import Journal
 from engine.train.model import Decoder
+from engine.train.team import ALONE, Order, Team
 
 
 class Outlook(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +47,7 @@ def compile_where_it_pays(
     settings: TrainingSettings,
     micro_batch: int,
     left_s: float | None,
+    team: Team = ALONE,
 ) -> None:
     """Compile a model's blocks, or tell why not; what cannot be compiled is trained as it is.
 
@@ -59,6 +61,7 @@ def compile_where_it_pays(
         journal.tell("info", "not-compiled", text, run_s=outlook.seconds, basis=outlook.basis)
         return
     journal.heartbeat.phase = "compiling"
+    team.send(Order(verb="compile", micro_batch=micro_batch))
     started = time.monotonic()
     failure = compile_blocks(model, accelerator, micro_batch)
     seconds = time.monotonic() - started

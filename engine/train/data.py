@@ -1,21 +1,23 @@
 """Batches: windows of the token store, in an order that the seed alone decides.
 
 The order is one endless stream of windows: each epoch a permutation of its own. A position in it is a single number,
-so that a resumed run reads on exactly where the other stopped, and the size of a micro-batch changes nothing.
+so that a resumed run reads on exactly where the other stopped, and the size of a micro-batch changes nothing. Nor does
+the number of processes: the windows of a micro-step are dealt out to them in turn.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 import msgspec
 import numpy as np
 import torch
 from torch import Tensor
 
+from engine.corpus.manifest import Part
 from engine.errors import CorpusError
 
 _PREFETCHED = 3
@@ -44,15 +46,22 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
 class WindowOrder:
     """Which window comes when: windows of `context` inputs and one more token, none overlapping in its targets.
 
+    Of a corpus with weights, an epoch takes from each part as many windows as its weight says; what it leaves out of a
+    part is what the next epochs begin with.
     Raises: CorpusError where the store holds no whole window.
     """
 
-    def __init__(self, num_tokens: int, context: int, seed: int) -> None:
+    def __init__(self, num_tokens: int, context: int, seed: int, parts: Sequence[Part] = ()) -> None:
         self.context = context
+        is_mixed = any(part.weight != 1.0 for part in parts)
+        self._segments = _segments(parts, context) if is_mixed else []
         self.num_windows = (num_tokens - 1) // context
+        """Of an epoch."""
+        if is_mixed:
+            self.num_windows = sum(segment.num_taken for segment in self._segments)
         self._seed = seed
         self._epoch = -1
-        self._permutation = np.empty(0, dtype=np.int64)
+        self._order = np.empty(0, dtype=np.int64)
         if self.num_windows < 1:
             raise CorpusError(
                 f"The corpus has {num_tokens} training tokens, fewer than one sequence of {context}.",
@@ -62,9 +71,23 @@ class WindowOrder:
     def start_of(self, epoch: int, cursor: int) -> int:
         """First token of the window that an epoch reads as its `cursor`-th."""
         if epoch != self._epoch:
-            self._permutation = np.random.default_rng((self._seed, epoch)).permutation(self.num_windows)
+            order = np.random.default_rng((self._seed, epoch)).permutation(self.num_windows)
+            self._order = self._mixed(epoch)[order] if self._segments else order * self.context
             self._epoch = epoch
-        return int(self._permutation[cursor]) * self.context
+        return int(self._order[cursor])
+
+    def _mixed(self, epoch: int) -> np.ndarray:
+        """The first tokens of an epoch's windows, part by part."""
+        starts = []
+        for number, segment in enumerate(self._segments):
+            # Each part is an endless stream of its own, pass after pass in another order.
+            first, last = epoch * segment.num_taken, (epoch + 1) * segment.num_taken
+            for passed in range(first // segment.num_windows, (last - 1) // segment.num_windows + 1):
+                order = np.random.default_rng((self._seed, number, passed)).permutation(segment.num_windows)
+                begin = passed * segment.num_windows
+                taken = order[max(0, first - begin) : last - begin]
+                starts.append(segment.first_token + taken * self.context)
+        return np.concatenate(starts)
 
     def advance(self, position: Position, num_windows: int) -> Position:
         """The position after so many more windows."""
@@ -81,16 +104,66 @@ class WindowOrder:
             epoch, cursor = epoch + 1, 0
 
 
+class _Segment(NamedTuple):
+    """One part of a corpus with weights."""
+
+    first_token: int
+    num_windows: int
+    num_taken: int
+    """Windows that an epoch takes of it: fewer than there are, or some more than once."""
+
+
+def _segments(parts: Sequence[Part], context: int) -> list[_Segment]:
+    """The parts that hold a window."""
+    segments = []
+    first_token = 0
+    for part in parts:
+        num_windows = max(0, part.train_tokens - 1) // context
+        if num_windows:
+            segments.append(_Segment(first_token, num_windows, max(1, round(part.weight * num_windows))))
+        first_token += part.train_tokens
+    return segments
+
+
+class Share(NamedTuple):
+    """Which of the micro-batches of a step are one process's: every `of`-th, from number `seat` on."""
+
+    num_micro_batches: int
+    """Of a step, in all processes."""
+    seat: int
+    of: int
+
+    @property
+    def num_own(self) -> int:
+        """Of a step, this process's; 0 where there are fewer than processes."""
+        return len(range(self.seat, self.num_micro_batches, self.of))
+
+
+def _dealt(starts: Iterator[int], micro_batch: int, share: Share) -> Iterator[list[int]]:
+    """The windows of one micro-batch after the other, without end, but for those that are of other processes."""
+    while share.num_own:
+        for number in range(share.num_micro_batches):
+            batch = [next(starts) for _ in range(micro_batch)]
+            if number % share.of == share.seat:
+                yield batch
+
+
 class BatchStream:
     """Micro-batches from a position on, read ahead by a thread of its own until `close`."""
 
     def __init__(
-        self, tokens: Tokens, order: WindowOrder, position: Position, micro_batch: int, device: torch.device
+        self,
+        tokens: Tokens,
+        order: WindowOrder,
+        position: Position,
+        micro_batch: int,
+        device: torch.device,
+        share: Share | None = None,
     ) -> None:
+        """`share` is which of them are this process's, None: all."""
         self._tokens = tokens
         self._context = order.context
-        self._starts = order.starts(position)
-        self._micro_batch = micro_batch
+        self._batches = _dealt(order.starts(position), micro_batch, share or Share(1, 0, 1))
         self._device = device
         self._ready: queue.Queue[Tensor | BaseException] = queue.Queue(_PREFETCHED)
         self._is_closed = threading.Event()
@@ -128,8 +201,9 @@ class BatchStream:
 
     def _read_ahead(self) -> None:
         try:
-            while not self._is_closed.is_set():
-                starts = [next(self._starts) for _ in range(self._micro_batch)]
+            for starts in self._batches:
+                if self._is_closed.is_set():
+                    return
                 batch = read_windows(self._tokens, starts, self._context)
                 self._ready.put(batch.pin_memory() if self._device.type == "cuda" else batch)
         except (OSError, ValueError, RuntimeError, MemoryError, CorpusError) as error:

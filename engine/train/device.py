@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from engine.errors import EngineError
+from engine.errors import DeviceGoneError, EngineError
 from engine.records import RunPlan
 from engine.train.loss import cross_entropy_sum
 from engine.train.model import Decoder
@@ -27,19 +27,28 @@ _MAX_IN_FLIGHT = 2
 class Accelerator:
     """Where and in which formats a run computes.
 
-    Raises: EngineError where the plan wants a GPU that torch cannot use.
+    Raises: DeviceGoneError where the plan wants a GPU that torch cannot use.
     """
 
-    def __init__(self, plan: RunPlan) -> None:
-        if plan.device.kind == "cuda" and plan.device.identity.startswith("GPU-"):
+    def __init__(self, plan: RunPlan, index: int | None = None) -> None:
+        """`index` is which of the machine's GPUs, where several processes train on it; None: the one of the plan."""
+        if plan.device.kind == "cuda" and plan.device.identity.startswith("GPU-") and index is None:
             # The very GPU that was planned for and locked; torch looks at this when it first touches CUDA.
             os.environ.setdefault("CUDA_VISIBLE_DEVICES", plan.device.identity)
         if plan.device.kind == "cuda" and not torch.cuda.is_available():
-            raise EngineError(
+            raise DeviceGoneError(
                 f"The run was planned for {plan.device.name}, and torch {torch.__version__} finds no usable GPU.",
                 "Look at nvidia-smi and CUDA_VISIBLE_DEVICES; once the GPU is back, start the run again.",
             )
         self.device = torch.device(plan.device.kind)
+        if self.is_cuda and index is not None:
+            if index >= torch.cuda.device_count():
+                raise EngineError(
+                    f"Process {index + 1} of this machine finds {torch.cuda.device_count()} GPUs.",
+                    "Set scale.processes to the number of GPUs of each machine, and look at CUDA_VISIBLE_DEVICES.",
+                )
+            self.device = torch.device("cuda", index)
+            torch.cuda.set_device(self.device)
         self.num_threads = use_physical_cores()
         self.precision = plan.precision
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=plan.precision == "fp16")

@@ -10,7 +10,7 @@ import torch
 
 from engine.corpus.manifest import load_manifest
 from engine.corpus.shard import TokenStore
-from engine.errors import CheckpointError, CorpusError, EngineError, TrainerExit
+from engine.errors import CheckpointError, EngineError, TrainerExit
 from engine.records import Level, RunPlan, RunState, StepRow
 from engine.runs.folder import RunFolder
 from engine.train.cadence import Cadence
@@ -33,23 +33,29 @@ from engine.train.matmul_probe import doubt_peak, keep_peak
 from engine.train.model import Decoder
 from engine.train.model_folder import ModelInfo, write_model
 from engine.train.observe import Observer
+from engine.train.opening import check_vocabulary, tell_device
 from engine.train.optim import OptimizerSet, learning_rate_frac, muon_momentum
 from engine.train.sample import Vocabulary
 from engine.train.step import Stepper, StepResult
+from engine.train.team import ALONE, Briefing, Team
 
 
-def train(run_dir: Path, parent_pid: int) -> TrainerExit:
+def train(run_dir: Path, parent_pid: int, team: Team = ALONE) -> TrainerExit:
     """Train the run of this folder to its end, or until it is told to leave.
 
-    `parent_pid` is the process that started this one: once it is gone, the trainer saves and leaves.
+    `parent_pid` is the process that started this one: once it is gone, the trainer saves and leaves. `team` are the
+    processes that this one leads.
     Raises: EngineError where a restart would not help; an event says so already.
     """
     folder = RunFolder(run_dir)
     journal = Journal(folder.store_path)
     try:
-        return Training(folder, journal, parent_pid).run()
+        code = Training(folder, journal, parent_pid, team).run()
+        team.dismiss()
+        return code
     except EngineError as error:
         journal.tell("error", "trainer-refused", str(error))
+        team.dismiss()
         raise
     finally:
         journal.close()
@@ -58,18 +64,18 @@ def train(run_dir: Path, parent_pid: int) -> TrainerExit:
 class Training:
     """Everything one trainer has in hand."""
 
-    def __init__(self, folder: RunFolder, journal: Journal, parent_pid: int) -> None:
-        self.folder, self.journal = folder, journal
+    def __init__(self, folder: RunFolder, journal: Journal, parent_pid: int, team: Team = ALONE) -> None:
+        self.folder, self.journal, self.team = folder, journal, team
         self.control = Control(journal, self.save, parent_pid)
         self.control.listen()
         journal.heartbeat.phase = "loading"
         self.plan = journal.store.meta("plan", RunPlan)
         self.settings = folder.settings().training
         self.manifest = load_manifest(folder.corpus_path)
-        _check_vocabulary(self.plan, self.manifest.vocab_size)
+        check_vocabulary(self.plan, self.manifest.vocab_size)
         corpus = Path(self.manifest.folder)
         tokens = TokenStore.open(corpus, "train")
-        self.accelerator = Accelerator(self.plan)
+        self.accelerator = Accelerator(self.plan, team.local_rank)
         self.peak_cache = folder.workspace / "cache" / "peak.json"
         keep_peak(journal, self.peak_cache, self.plan, self.accelerator)
         torch.manual_seed(self.settings.seed)
@@ -83,7 +89,15 @@ class Training:
             muon_momentum(self.plan.steps),
         )
         self.stepper = Stepper(
-            self.model, self.optimizer, self.accelerator, self.plan, self.settings, tokens, journal
+            self.model,
+            self.optimizer,
+            self.accelerator,
+            self.plan,
+            self.settings,
+            tokens,
+            journal,
+            parts=self.manifest.parts,
+            team=team,
         )
         validation = TokenStore.open(corpus, "validation")
         self.validator = Validator(validation, self.manifest, self.plan.shape.context, self.accelerator)
@@ -110,6 +124,7 @@ class Training:
     def run(self) -> TrainerExit:
         """Resume, train to the end, going back where the state went bad, and leave when told to."""
         try:
+            self.team.begin(Briefing(plan=self.plan, settings=self.settings, manifest=self.manifest))
             self.resume()
             self.compile()
             self.journal.set_state(RunState.RUNNING)
@@ -128,7 +143,7 @@ class Training:
     def check_peak(self) -> None:
         """Have the device measured anew the next time, where this training was faster than its peak."""
         if self.step_s is not None:
-            rate = self.plan.tokens_per_step / self.step_s
+            rate = self.plan.tokens_per_step / self.step_s / self.team.size
             doubt_peak(self.peak_cache, self.plan, self.accelerator, rate)
 
     def train(self) -> None:
@@ -184,12 +199,13 @@ class Training:
             self.accelerator.reset_scaler(state.loss_scale)
             self.step, self.position, self.skipped_steps = state.step, state.position, state.skipped_steps
             self.rate_scale = min(self.rate_scale, state.rate_scale)
-            self.stepper.micro_batch = state.micro_batch
+            self.stepper.most_at_once = state.micro_batch
             self.validator.settle(state.validation_windows)
             self.saved_step = state.step
             self.checkpoints.remember(checkpoint)
             self.journal.enter(checkpoint.row())
         allocate_state(self.model, self.optimizer)
+        self.team.spread(self.model, self.optimizer, self.accelerator.scaler.state_dict())
         return checkpoint
 
     def roll_back(self, setback: SetbackError) -> None:
@@ -200,9 +216,9 @@ class Training:
         self.journal.heartbeat.phase = "going back"
         self.stepper.close()
         rollback = self.rollback.following(setback, self.position, self.rate_scale)
-        micro_batch = self.stepper.micro_batch
+        most_at_once = self.stepper.most_at_once
         checkpoint = self.restore()
-        self.stepper.micro_batch = min(micro_batch, self.stepper.micro_batch)
+        self.stepper.most_at_once = min(most_at_once, self.stepper.most_at_once)
         self.stepper.skipped_in_a_row = 0
         self.rollback = rollback.at(self.step)
         self.rate_scale = rollback.rate_scale
@@ -229,17 +245,7 @@ class Training:
 
     def tell_start(self, resumed_from: str | None) -> None:
         """The events that say what is at work, and from where."""
-        accelerator, device = self.accelerator, self.plan.device
-        self.journal.tell(
-            "info",
-            "trainer-started",
-            f"Training on {device.name} with torch {torch.__version__}: {accelerator.precision}, "
-            f"{accelerator.num_threads} threads.",
-            device=device.kind,
-            torch=str(torch.__version__),
-            precision=accelerator.precision,
-            threads=accelerator.num_threads,
-        )
+        tell_device(self.journal, self.plan, self.accelerator, self.team)
         self.journal.begin_stretch(self.rollback.count, self.step)
         if resumed_from:
             text = f"Resumed from {resumed_from}, {self.tokens:,} of {self.plan.tokens_total:,} tokens."
@@ -251,9 +257,15 @@ class Training:
         rate = self.journal.store.training_tokens_per_s() if self.step else None
         left_s = tokens_left / rate if rate else None
         if tokens_left:
-            micro_batch = self.stepper.micro_batch
             compile_where_it_pays(
-                self.model, self.accelerator, self.journal, self.plan, self.settings, micro_batch, left_s
+                self.model,
+                self.accelerator,
+                self.journal,
+                self.plan,
+                self.settings,
+                self.stepper.micro_batch,
+                left_s,
+                self.team,
             )
 
     def advance(self, result: StepResult) -> None:
@@ -344,11 +356,11 @@ class Training:
             self.rollback = self.rollback.past(self.step)
             self.journal.keep(rollback=self.rollback)
         text = f"Saved {row.folder}: {row.total_bytes / 2**20:,.1f} MiB, verified, in {row.write_s:.1f} s."
-        self.journal.tell(
-            "info", "checkpoint", text, step=row.step, bytes=row.total_bytes, seconds=row.write_s
-        )
+        figures = {"step": row.step, "bytes": row.total_bytes, "seconds": row.write_s}
+        self.journal.tell("info", "checkpoint", text, **figures)
         if self.journal.flush():
-            self.checkpoints.prune()
+            for problem in self.checkpoints.prune():
+                self.journal.tell("warning", "checkpoint-kept", problem, step=self.step)
         self.journal.heartbeat.phase = phase
         return row.folder
 
@@ -363,7 +375,7 @@ class Training:
             optimizer=self.plan.optimizer,
             tokens_per_step=self.plan.tokens_per_step,
             steps=self.plan.steps,
-            micro_batch=self.stepper.micro_batch,
+            micro_batch=self.stepper.most_at_once,
             skipped_steps=self.skipped_steps,
             rate_scale=self.rate_scale,
             validation_windows=self.validator.settled_windows,
@@ -386,11 +398,3 @@ class Training:
         )
         self.journal.tell("info", "model-written", text, **msgspec.to_builtins(info))
         return TrainerExit.FINISHED
-
-
-def _check_vocabulary(plan: RunPlan, vocab_size: int) -> None:
-    if vocab_size != plan.shape.vocab_size:
-        raise CorpusError(
-            f"The corpus was tokenized for {vocab_size:,} ids, the model has {plan.shape.vocab_size:,}.",
-            "Start a new run.",
-        )

@@ -86,7 +86,7 @@ def _key(plan: RunPlan, accelerator: Accelerator) -> str:
 
 def _keep(cache: Path, key: str, peak: MeasuredPeak) -> None:
     with contextlib.suppress(OSError):
-        cache.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        atomic.make_private(cache.parent)
         kept = {**_read(cache), key: peak}
         atomic.write_bytes(cache, msgspec.json.format(msgspec.json.encode(kept), indent=1))
 

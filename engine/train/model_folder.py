@@ -1,7 +1,11 @@
-"""`model/`: the finished model as others read it (weights, config.json of a Qwen3, tokenizer), and reading it back."""
+"""`model/`: the finished model as others read it (weights, config.json of a Qwen3, tokenizer), and reading it back.
+
+Its manifest.json says what every file must be, as a checkpoint's does; what differs from it is not loaded.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import time
@@ -9,18 +13,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
-from safetensors import SafetensorError
 
 from engine import atomic
 from engine.corpus.manifest import CorpusManifest
 from engine.errors import CheckpointError
 from engine.records import EvaluationRow, RunPlan
 from engine.shape import ModelShape
-from engine.train.checkpoint import MODEL_FILE, load_weights, newest_verified, verify
+from engine.train.checkpoint import MODEL_FILE, load_weights, newest_verified, verify, verify_tensors
+from engine.train.manifest import Label, read_small, verify_files, write_manifest
 from engine.train.model import INIT_STD, NORM_EPS, ROPE_THETA, Decoder
 from engine.train.tensorfile import write_tensors
 
-INFO_FILE = "info.json"
+INFO_FILE, CONFIG_FILE, TOKENIZER_FILE = "info.json", "config.json", "tokenizer.json"
+_FILES = (MODEL_FILE, CONFIG_FILE, INFO_FILE, TOKENIZER_FILE)
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,13 +116,17 @@ def write_model(run_dir: Path, model: Decoder, info: ModelInfo) -> Path:
         for leftover in run_dir.glob(".model.*"):
             shutil.rmtree(leftover)
         aside.mkdir(mode=0o700)
-        write_tensors(aside / MODEL_FILE, model.named_parameters(), {"run": info.run_id})
-        for name, content in (
-            ("config.json", msgspec.json.encode(config_of(info.shape, info.end_of_text_id))),
-            (INFO_FILE, msgspec.json.encode(info)),
-        ):
-            atomic.write_bytes(aside / name, msgspec.json.format(content, indent=2))
-        atomic.write_bytes(aside / "tokenizer.json", (run_dir / "tokenizer.json").read_bytes())
+        weights = write_tensors(aside / MODEL_FILE, model.named_parameters(), {"run": info.run_id})
+        config = msgspec.json.encode(config_of(info.shape, info.end_of_text_id))
+        small = {
+            CONFIG_FILE: msgspec.json.format(config, indent=2),
+            INFO_FILE: msgspec.json.format(msgspec.json.encode(info), indent=2),
+            TOKENIZER_FILE: (run_dir / TOKENIZER_FILE).read_bytes(),
+        }
+        for name, content in small.items():
+            atomic.write_bytes(aside / name, content)
+        meant = {name: hashlib.sha256(content).hexdigest() for name, content in small.items()}
+        write_manifest(aside, {MODEL_FILE: weights, **meant}, info.step, info.finished_at)
         if target.exists():
             target.rename(run_dir / f".model.old.{os.getpid()}")
         aside.rename(target)
@@ -169,13 +178,15 @@ def load_from(run_dir: Path, source: str) -> Loaded:
 
 
 def _load_finished(folder: Path) -> Decoder:
+    """The finished model, once every file of it is what was written. Raises: CheckpointError."""
+    label = Label(f"The finished model in {folder}", "Restore it from a copy.")
+    verify_files(folder, _FILES, label)
     try:
-        shape = msgspec.json.decode((folder / INFO_FILE).read_bytes(), type=ModelInfo).shape
-        return _load(shape, folder / MODEL_FILE)
-    except (OSError, msgspec.MsgspecError, SafetensorError) as error:
-        raise CheckpointError(
-            f"The finished model in {folder} cannot be read: {error}.", "Restore it from a copy."
-        ) from error
+        shape = msgspec.json.decode(read_small(folder / INFO_FILE), type=ModelInfo).shape
+    except (OSError, msgspec.MsgspecError) as error:
+        raise label.damaged(f"{INFO_FILE} cannot be read ({error})") from error
+    verify_tensors(folder / MODEL_FILE, shape, label)
+    return _load(shape, folder / MODEL_FILE)
 
 
 def _load(shape: ModelShape, weights: Path) -> Decoder:

@@ -67,6 +67,8 @@ class OptimizerSet:
         self._peak = learning_rate
         self.learning_rate = learning_rate
         """The rate of the next step."""
+        self.rate_frac = 1.0
+        """As a share of the peak."""
         matrices = [p for p, name in self._names.items() if is_hidden_matrix(name, p)]
         head = [p for p, name in self._names.items() if name == HEAD]  # none where it is tied
         others = [p for p, name in self._names.items() if name != HEAD and not is_hidden_matrix(name, p)]
@@ -88,6 +90,7 @@ class OptimizerSet:
 
     def set_rate(self, frac: float) -> None:
         """Set the rate of the next step to a share of the peak."""
+        self.rate_frac = frac
         self.learning_rate = self._peak * frac
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:

@@ -5,23 +5,33 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import msgspec
 import torch
 from torch import Tensor
 
-from engine.errors import EngineError
-from engine.records import RunPlan
+from engine.corpus.manifest import Part
+from engine.errors import EngineError, TrainerExit
+from engine.records import Level, RunPlan
 from engine.settings import TrainingSettings
-from engine.train.data import BatchStream, Position, Tokens, WindowOrder, read_windows
+from engine.train.control import Leave
+from engine.train.data import BatchStream, Position, Share, Tokens, WindowOrder, read_windows
 from engine.train.device import Accelerator, forward_backward
 from engine.train.guard import SetbackError, find_unsound, what_is_wrong
-from engine.train.journal import Journal
 from engine.train.model import Decoder
 from engine.train.optim import OptimizerSet
 from engine.train.peak import is_out_of_memory
+from engine.train.team import ALONE, AbandonedError, Order, PeerLostError, Team
 from engine.train.update import update
+
+
+class Teller(Protocol):
+    """What a step is told to: the journal, where there is one."""
+
+    def tell(self, level: Level, kind: str, text: str, **data: object) -> None:
+        """Write an event."""
 
 
 class StepResult(msgspec.Struct, frozen=True):
@@ -48,34 +58,51 @@ class Stepper:
         plan: RunPlan,
         settings: TrainingSettings,
         tokens: Tokens,
-        journal: Journal,
+        journal: Teller,
+        *,
+        parts: Sequence[Part] = (),
+        team: Team = ALONE,
     ) -> None:
+        """`parts` are those of the corpus; `team` the processes that do a step together."""
         self._model, self._optimizer, self._accelerator = model, optimizer, accelerator
         self._clip = settings.gradient_clip
         self._tokens = tokens
         self._journal = journal
+        self._team = team
         self._stream: BatchStream | None = None
+        self._next: Position | None = None
         self._is_updating = False
         self.skipped_in_a_row = 0
         """Steps left out up to now because of what loss or gradient was; fp16 finding its scale is none of them."""
         self._tokens_per_step = plan.tokens_per_step
         self.windows_per_step = plan.tokens_per_step // plan.shape.context
         """Sequences of an optimizer step."""
-        self.order = WindowOrder(len(tokens), plan.shape.context, settings.seed)
+        self.order = WindowOrder(len(tokens), plan.shape.context, settings.seed, parts)
         """Which window comes when."""
-        self.micro_batch = plan.micro_batch
-        """Sequences at a time; lowered where the device has no room for them."""
+        self.most_at_once = plan.micro_batch
+        """Sequences that the device has room for; lowered where it turns out that it has not."""
+
+    @property
+    def micro_batch(self) -> int:
+        """Sequences at a time: fewer than there is room for where a step has no more for each process."""
+        most = min(self.most_at_once, -(-self.windows_per_step // self._team.size))
+        return max(n for n in range(1, most + 1) if self.windows_per_step % n == 0)
+
+    @property
+    def share(self) -> Share:
+        """Which micro-batches of a step are this process's."""
+        return Share(self.windows_per_step // self.micro_batch, self._team.seat, self._team.size)
 
     @property
     def grad_accum(self) -> int:
-        """Micro-steps of a step."""
-        return self.windows_per_step // self.micro_batch
+        """Micro-steps of a step in this process."""
+        return self.share.num_own
 
     def begin(self, position: Position) -> None:
         """Read from here on."""
         self.close()
         self._stream = BatchStream(
-            self._tokens, self.order, position, self.micro_batch, self._accelerator.device
+            self._tokens, self.order, position, self.micro_batch, self._accelerator.device, self.share
         )
 
     def close(self) -> None:
@@ -104,7 +131,14 @@ class Stepper:
         while True:
             self._is_updating = False
             try:
+                self._team.send(self._order(position))
                 return self._step(attend)
+            except PeerLostError as error:
+                if self._is_updating:
+                    raise  # the weights may be half a step further than is known
+                # The state is that of the last whole step: worth saving, before torch's agent starts all anew.
+                text = "Another process of the training is gone."
+                raise Leave(TrainerExit.ORPHANED, text) from error
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -117,19 +151,50 @@ class Stepper:
                 raise SetbackError(text, step, is_numeric=False)
             self.begin(position)
 
+    def _order(self, position: Position) -> Order:
+        return Order(
+            verb="step",
+            position=position,
+            micro_batch=self.most_at_once,
+            rate_frac=self._optimizer.rate_frac,
+        )
+
+    def follow(self, order: Order) -> bool:
+        """Do this process's share of a step that the leader does; False where it was broken off, here or elsewhere."""
+        if self.most_at_once != order.micro_batch or self._next != order.position or self._stream is None:
+            self.most_at_once = order.micro_batch
+            self.begin(order.position)
+        self._next = None
+        self._optimizer.set_rate(order.rate_frac)
+        try:
+            self._step(lambda: 0.0)
+        except (RuntimeError, MemoryError, AbandonedError) as error:
+            if not isinstance(error, AbandonedError) and not is_out_of_memory(error):
+                raise
+        else:
+            self._next = self.order.advance(order.position, self.windows_per_step)
+            return True
+        # Outside the handler, whose traceback would keep the step's tensors alive.
+        self._clean_up()
+        return False
+
     def _step(self, attend: Callable[[], float]) -> StepResult:
         assert self._stream is not None, "begin comes first"
         started, held_before = time.monotonic(), attend()
         self._model.train()
         self._optimizer.zero_grad()
         total = torch.zeros((), device=self._accelerator.device)
-        for _ in range(self.grad_accum):
-            inputs, targets = self._stream.next()  # (B, T) each
-            total += forward_backward(
-                self._model, self._accelerator, inputs, targets, 1 / self._tokens_per_step
-            )
-            self._accelerator.throttle()
-            held_s = attend()
+        held_s = held_before
+        with self._team.together():
+            for _ in range(self.grad_accum):
+                inputs, targets = self._stream.next()  # (B, T) each
+                total += forward_backward(
+                    self._model, self._accelerator, inputs, targets, 1 / self._tokens_per_step
+                )
+                self._accelerator.throttle()
+                held_s = attend()
+        self._team.sum_gradients(self._model)
+        self._team.sum([total])
         loss, norm = self._update(total / self._tokens_per_step)
         wrong = what_is_wrong(loss, norm, self._model.shape.vocab_size)
         self._optimizer.zero_grad()
@@ -151,7 +216,9 @@ class Stepper:
             self._is_updating = what_is_wrong(loss, norm, self._model.shape.vocab_size) is None
             return self._is_updating
 
-        update(self._model, self._optimizer, self._accelerator, self._clip, is_good)
+        # All have the same gradients, and so judge alike.
+        with self._team.together():
+            update(self._model, self._optimizer, self._accelerator, self._clip, is_good)
         self._is_updating = False
         return loss, norm
 
@@ -179,12 +246,8 @@ class Stepper:
                 f"The device has no room for a single sequence of {self._model.shape.context} tokens: {reason}",
                 "Free its memory, or start a run with a smaller model.context or model.preset.",
             )
-        self.micro_batch = smaller[-1]
-        self._optimizer.zero_grad()
-        self._accelerator.reset_scaler()
-        gc.collect()
-        if self._accelerator.is_cuda:
-            torch.cuda.empty_cache()
+        self.most_at_once = smaller[-1]
+        self._clean_up()
         self._journal.tell(
             "warning",
             "out-of-memory",
@@ -192,3 +255,11 @@ class Stepper:
             reason=reason,
             micro_batch=self.micro_batch,
         )
+
+    def _clean_up(self) -> None:
+        """Give back what a step that was broken off has taken."""
+        self._optimizer.zero_grad()
+        self._accelerator.reset_scaler()
+        gc.collect()
+        if self._accelerator.is_cuda:
+            torch.cuda.empty_cache()

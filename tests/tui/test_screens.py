@@ -10,13 +10,26 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from textual.events import Key
 
 from engine.errors import BlockedError, StoreError
 from engine.records import EventRow, RunState, TextSampleRow
-from tests.tui.recorded import CPU, RUN_ID, RecordedBridge, checks, days, entry, estimated, in_state, snapshot
+from tests.tui.recorded import (
+    CPU,
+    RUN_ID,
+    RecordedBridge,
+    checks,
+    days,
+    digest,
+    entry,
+    estimated,
+    in_state,
+    snapshot,
+)
 from tests.tui.test_format import HOSTILE
 from tui.app import LlmTui
 from tui.dialogs.confirm import StopRunDialog, WelcomeDialog
+from tui.dialogs.digest import DigestDialog
 from tui.dialogs.help import HelpDialog
 from tui.dialogs.waive import WaiveDialog
 from tui.screens.ledger import totals_text
@@ -84,9 +97,11 @@ async def test_every_state_of_a_run_shows_what_counts(state: str, size: tuple[in
         if state == "preparing":
             assert "5.20 MB of 12.9 MB" in shown and "4.10 MB/s" in shown and "40.3 %" in shown
         if state == "gpu":
-            assert "2 d 3 h left" in shown and "GPU 69 °C" in shown
+            assert "2 d 3 h left" in shown and "GPU 69/87 °C" in shown
         if state == "running":
-            assert "estimate" in shown and "3 min 7 s left, done" in shown and "p Pause" in shown
+            assert (
+                "estimate" in shown and "3 min 7 s left" in shown and "done " in shown and "p Pause" in shown
+            )
 
 
 async def test_no_sensor_is_said_and_unknown_is_a_dash() -> None:
@@ -393,7 +408,7 @@ async def test_in_mid_run_the_plan_says_finish_here_or_move_with_what_is_spent_a
         await pilot.press("5")
         await until(pilot, lambda: "Finish here, or move now" in text(app))
         shown = text(app)
-        assert "has spent 0.0004 USD" in shown and "left out below" in shown
+        assert "has spent 0.39 USD" in shown and "left out below" in shown
         assert "To finish its 580 M tokens here" in shown and "finish here." in shown
 
 
@@ -505,4 +520,18 @@ async def test_text_from_outside_is_shown_and_never_obeyed() -> None:
             assert not any(ord(character) < 32 and character != "\n" for character in shown)
             assert not any(bad in shown for bad in "\x7f\x9b\x90\x9c\u202e\u2066\u200b\u2028\ud800")
             assert "[bold red]" in shown or key in "45"
+        assert app.is_running
+
+
+async def test_two_keys_at_once_answer_a_dialog_once() -> None:
+    bridge = RecordedBridge(in_state("running"))
+    bridge.digest = digest()
+    async with opened(bridge) as (app, pilot):
+        await until(pilot, lambda: isinstance(app.screen, DigestDialog))
+        dialog = app.screen
+        for key in ("a", "b"):
+            dialog.post_message(Key(key, key))
+        await until(pilot, lambda: not app.screen.is_modal)
+        await pilot.press("x")
+        await until(pilot, lambda: isinstance(app.screen, StopRunDialog))
         assert app.is_running

@@ -11,7 +11,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from engine.errors import EngineError
@@ -19,7 +18,7 @@ from engine.records import Closing, ClosingReport, OpenProcess, OpenProcesses
 from tui import format as fmt
 from tui.bridge import in_thread
 from tui.dialogs.close_questions import CloseQuestion, KillQuestion, name_of, programs
-from tui.dialogs.dialog import Dialog
+from tui.dialogs.dialog import Dialog, Question
 from tui.messages import CallFailed, OpenProcessesArrived, ProcessesClosed
 from tui.widgets.lines import wrap
 from tui.widgets.process_list import ProcessHeads, ProcessList, gpu_text
@@ -49,7 +48,7 @@ _OUTCOMES = {
 _OUTCOME_WIDTH = 15
 
 
-class CloseAppsDialog(ModalScreen[bool]):
+class CloseAppsDialog(Question[bool]):
     """A list to choose from, then what came of it; the answer is whether anything was asked to end."""
 
     DEFAULT_CSS = """

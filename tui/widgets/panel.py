@@ -29,6 +29,10 @@ class Panel(Lines, can_focus=True):
         super().__init__(id=id)
         self.border_title = Content(title)
 
+    def render_str(self, text_content: str | Content) -> Content:
+        """A title as it is: Textual would take it for markup."""
+        return text_content if isinstance(text_content, Content) else Content(text_content)
+
     def set_subtitle(self, text: str) -> None:
         """Write into the lower frame; the same text again sends nothing."""
         content = Content(text)

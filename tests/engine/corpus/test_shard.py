@@ -62,6 +62,27 @@ def test_what_was_written_is_read_across_shards(
     assert len(TokenStore.open(tmp_path, "validation")) == 0
 
 
+def test_a_writer_goes_on_where_another_was(tmp_path: Path) -> None:
+    ids = np.random.default_rng(0).integers(0, 60_000, 5000).astype(np.uint32)
+    (tmp_path / "whole").mkdir()
+    whole = ShardWriter(tmp_path / "whole", "train", "uint16", shard_bytes=1024)
+    whole.write(ids)
+    expected = whole.close()
+    # In the middle of a shard, at the end of one, before the first.
+    for kept, lost in ((700, 1900), (1024, 100), (0, 600)):
+        writer = ShardWriter(tmp_path, "train", "uint16", shard_bytes=1024)
+        writer.write(ids[:kept])
+        written = writer.written()
+        writer.write(ids[kept : kept + lost])
+        writer.written()
+        other = ShardWriter(tmp_path, "train", "uint16", shard_bytes=1024, written=written)
+        assert other.num_tokens == kept
+        other.write(ids[kept:])
+        assert other.close() == expected
+        for shard in expected:
+            assert (tmp_path / shard.name).read_bytes() == (tmp_path / "whole" / shard.name).read_bytes()
+
+
 def test_damage_is_told(tmp_path: Path) -> None:
     writer = ShardWriter(tmp_path, "train", "uint16")
     writer.write(np.arange(1000, dtype=np.uint32))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.corpus import tokenizer
-from engine.corpus.builder import pieces
+from engine.corpus.encode import pieces
 from engine.errors import CorpusError
 from tests.engine.corpus.conftest import prose
 

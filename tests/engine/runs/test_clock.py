@@ -1,4 +1,4 @@
-"""A wall clock that is set, two hours either way, while a real run goes on."""
+"""A wall clock that is set, two hours on and a day back, while a real run goes on."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ def _shifted():
 time.time = _shifted
 """
 TWO_HOURS_S = 7200.0
+DAY_S = 86_400.0
 
 
 class Clock:
@@ -74,7 +75,7 @@ def test_a_clock_that_is_set_changes_no_duration_energy_order_or_eta(
     began_s = time.monotonic()
     run_id = workspace.start()
     wait_for(lambda: (workspace.status(run_id).step or 0) >= 3, what="three steps")
-    for offset_s in (TWO_HOURS_S, -TWO_HOURS_S):
+    for offset_s in (TWO_HOURS_S, -DAY_S):
         before = workspace.status(run_id)
         clock.set(offset_s)
         assert not workspace.snapshot(run_id).is_stale
@@ -96,7 +97,7 @@ def test_a_clock_that_is_set_changes_no_duration_energy_order_or_eta(
     workspace.command(run_id, "stop")
     store = workspace.folder_of(run_id).open()
     sensors = store.rows(SensorRow, "ORDER BY rowid")
-    assert max(row.at for row in sensors) - min(row.at for row in sensors) > 1.9 * TWO_HOURS_S
+    assert max(row.at for row in sensors) - min(row.at for row in sensors) > 0.9 * DAY_S
     axis = [row.elapsed_s for row in sensors]
     assert axis == sorted(axis)
     assert max(b - a for a, b in itertools.pairwise(axis)) < 10

@@ -107,6 +107,19 @@ def test_a_person_who_pauses_while_it_cools_keeps_the_pause(rig: Rig) -> None:
     assert "resume" not in rig.verbs()
 
 
+def test_a_pause_of_a_former_life_holds_nothing(rig: Rig) -> None:
+    rig.store.post_command("pause", "ana@home")
+    rig.second(60.0)
+    rig.store.set_state(RunState.STOPPED)
+    rig.store.set_state(RunState.RUNNING)
+    rig.guard = ThermalGuard(rig.store, LIMITS, segment=2, longest_s=5.0)
+    rig.second(90.0)
+    assert rig.verbs() == ["pause", "checkpoint", "pause"]
+    assert rig.is_paused
+    rig.second(60.0)
+    assert not rig.is_paused
+
+
 def test_a_person_may_go_on_and_the_limit_still_holds(rig: Rig) -> None:
     rig.second(90.0)
     rig.store.post_command("resume", "ana@home")

@@ -13,7 +13,7 @@ from engine import Workspace
 from engine.errors import StoreError
 from engine.records import SensorRow
 from engine.runs import folder as folders
-from engine.runs import supervisor, watch
+from engine.runs import lives, watch
 
 
 def test_a_store_that_stays_unreadable_ends_the_watch_and_one_that_recovers_does_not(
@@ -47,5 +47,5 @@ def test_a_supervisor_of_a_start_that_was_given_up_makes_no_folder(
     make_workspace: Callable[..., Workspace],
 ) -> None:
     gone = folders.RunFolder(make_workspace().folder / "runs" / "gone")
-    assert supervisor.main(gone) == 0
+    assert lives.main(gone) == 0
     assert not gone.path.exists()

@@ -19,7 +19,7 @@ from engine.corpus.manifest import TOKENIZER_NAME, save_manifest
 from engine.process import module_argv
 from engine.records import Device, RunPlan
 from engine.runs.folder import RunFolder, create
-from engine.settings import CorpusSettings, Settings, TrainingSettings
+from engine.settings import CorpusSettings, ScaleSettings, Settings, TrainingSettings
 from engine.shape import ModelShape
 from tests.conftest import end
 
@@ -82,12 +82,17 @@ MakeRun = Callable[..., RunFolder]
 
 @pytest.fixture
 def make_run(tmp_path: Path, corpus: Path) -> Iterator[MakeRun]:
-    """Make a run folder as the corpus process leaves it; `training` are settings, the rest changes the plan."""
+    """Make a run folder as the corpus process leaves it; settings, and what changes the plan."""
     made: list[RunFolder] = []
 
-    def make(training: dict[str, object] | None = None, **plan: object) -> RunFolder:
+    def make(
+        training: dict[str, object] | None = None, scale: dict[str, object] | None = None, **plan: object
+    ) -> RunFolder:
         cadence = {"checkpoint_every_s": 1000, "eval_every_s": 1000, "sample_every_s": 1000}
-        settings = Settings(training=msgspec.convert({**cadence, **(training or {})}, TrainingSettings))
+        settings = Settings(
+            training=msgspec.convert({**cadence, **(training or {})}, TrainingSettings),
+            scale=msgspec.convert(scale or {}, ScaleSettings),
+        )
         run = create(tmp_path, settings, make_plan(**plan), {}, "test")
         for name in ("corpus.json", TOKENIZER_NAME):
             shutil.copy(corpus / name, run.path / name)

@@ -12,6 +12,7 @@ import torch
 
 from engine import atomic
 from engine.errors import CheckpointError
+from engine.shape import ModelShape
 from engine.train.checkpoint import Checkpoints, TrainState, newest_verified, verify
 from engine.train.data import Position
 from engine.train.model import Decoder
@@ -22,9 +23,9 @@ from tests.engine.train.conftest import SMALL
 class Saver:
     """A small model that has done steps, and the folder it is saved in."""
 
-    def __init__(self, run_dir: Path, keep: int = 2) -> None:
-        self.run_dir = run_dir
-        self.model = Decoder(SMALL)
+    def __init__(self, run_dir: Path, keep: int = 2, shape: ModelShape = SMALL) -> None:
+        self.run_dir, self.shape = run_dir, shape
+        self.model = Decoder(shape)
         self.model.initialise(1)
         self.optimizer = OptimizerSet(self.model, "muon", 1e-2, 0.1)
         self.checkpoints = Checkpoints(run_dir, keep)
@@ -41,7 +42,7 @@ class Saver:
             step=step,
             tokens=step * 512,
             position=Position(epoch=1, cursor=step),
-            shape=SMALL,
+            shape=self.shape,
             optimizer="muon",
             tokens_per_step=512,
             steps=100,

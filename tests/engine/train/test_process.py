@@ -122,6 +122,7 @@ def test_a_whole_run_leaves_rows_and_a_model_that_writes(
         "config.json",
         "tokenizer.json",
         "info.json",
+        "manifest.json",
     }
     config = json.loads((run.model / "config.json").read_text())
     assert config["architectures"] == ["Qwen3ForCausalLM"] and config["num_key_value_heads"] == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -242,7 +243,8 @@ def test_sizes_grow_until_one_leaves_no_margin(make_run: MakeRun) -> None:
     assert [row.micro_batch for row in free] == [1, 2, 4, 8][: len(free)]
     assert all(row.tokens_per_s and row.save_s and row.load_s and row.evaluate_s for row in free)
     memory = [row.memory_bytes or 0 for row in free]
-    assert memory == sorted(memory)
+    noise = 16 * MIB
+    assert all(later > earlier - noise for earlier, later in itertools.pairwise(memory))
     if len(free) == 4:  # a busy machine may have ended it earlier
         assert memory[3] - memory[0] > 80 * MIB
     budget_bytes = memory[0] + 50 * MIB
