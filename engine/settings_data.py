@@ -67,6 +67,12 @@ class CorpusSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     ] = []
     """Last, as `EnergySettings.tariff`."""
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Every source as it is written, those of the mix where there is one."""
+        parts = [part.source for part in self.mix] or [self.source]
+        return tuple(name for part in parts for name in ([part] if isinstance(part, str) else part))
+
 
 class ScaleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How many processes train together; tokens_per_step stays what it is, and each does its share of it."""

@@ -31,10 +31,13 @@ if TYPE_CHECKING:
         RemedyAction,
         RunSnapshot,
         RunSummary,
+        TimeSpan,
     )
     from engine.runs.client import Workspace
+    from engine.runs.curves import CurveMemory
     from engine.runs.logs import LogReader as LogReader
     from engine.settings_edit import SettingsForm
+    from engine.shelf import Comparison, Removal, RemovalKind
     from engine.story import Digest, SampleBook, TextRequest
 
 Parameters = ParamSpec("Parameters")
@@ -97,9 +100,18 @@ class Bridge:
         """Every run that cannot be read, newest first, with what is wrong."""
         return tuple(self._workspace.damaged_runs())
 
-    def snapshot(self, run_id: str) -> RunSnapshot:
-        """All that the run screen shows. Raises: EngineError."""
-        return self._workspace.snapshot(run_id)
+    def snapshot(self, run_id: str, span: TimeSpan, num_columns: int) -> RunSnapshot:
+        """All that a run screen of so many columns shows, its curves over a stretch of time. Raises: EngineError."""
+        from engine.runs.view import read_snapshot
+
+        folder = self._workspace.folder_of(run_id)
+        return read_snapshot(folder, max(300, 2 * num_columns), max(40, num_columns), span, self._curves)
+
+    @cached_property
+    def _curves(self) -> CurveMemory:
+        from engine.runs.curves import CurveMemory
+
+        return CurveMemory()
 
     @writing
     def start(self, waivers: Mapping[str, str], ticks: Sequence[str] = ()) -> str:
@@ -218,6 +230,34 @@ class Bridge:
         finally:
             complaint.cancel()
             await _end(process)
+
+    # --- the shelf of runs --------------------------------------------------------------------------------------
+
+    @writing
+    def set_tags(self, run_id: str, tags: Sequence[str]) -> tuple[str, ...]:
+        """Give a run these tags in place of those it has. Raises: EngineError."""
+        from engine.runs.keep import set_tags
+
+        return set_tags(self._workspace.folder_of(run_id), tags)
+
+    def removal(self, run_id: str, kind: RemovalKind) -> Removal:
+        """What archiving or deleting a run would free. Raises: EngineError where it cannot be."""
+        from engine.runs.keep import removal
+
+        return removal(self._workspace.folder_of(run_id), kind)
+
+    @writing
+    def remove(self, run_id: str, kind: RemovalKind) -> Removal:
+        """Archive or delete a run. Raises: EngineError where it cannot be."""
+        from engine.runs.keep import remove
+
+        return remove(self._workspace.folder_of(run_id), kind)
+
+    def compare(self, run_ids: Sequence[str], num_columns: int) -> Comparison:
+        """Runs beside each other, for a chart of so many columns. Raises: EngineError."""
+        from engine.runs.overlay import compare
+
+        return compare([self._workspace.folder_of(run_id) for run_id in run_ids], 2 * num_columns)
 
     # --- books and checks ---------------------------------------------------------------------------------------
 

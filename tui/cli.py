@@ -24,6 +24,7 @@ from tui.cli_parts import (
     waive_option,
 )
 from tui.format import clean
+from tui.shelf_commands import add_to
 from tui.window_commands import add_commands, open_window, read_only_option
 
 
@@ -298,3 +299,4 @@ def report_command(ctx: click.Context) -> None:
 for _command in COMMANDS:
     main.add_command(_command)
 add_commands(main)
+add_to(main)

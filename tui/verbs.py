@@ -25,6 +25,7 @@ CHANGING = frozenset(
         *("ask", "unpause", "resume", "stop_run"),
         *("start_run", "tell_lock", "waive_check", "tick_step", "apply_remedy", "close_apps", "check_again"),
         *("save", "edit", "next_value", "take_default", "undo", "write"),
+        *("tag", "remove"),
     }
 )
 """Actions that change something or take the machine's time; a read-only viewer has none of them."""

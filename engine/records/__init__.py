@@ -52,11 +52,14 @@ from engine.records.view import (
     CostView,
     DamagedRun,
     LedgerEntry,
+    Limits,
     LossPoint,
     RunSnapshot,
     RunSummary,
     Series,
+    ShownSpan,
     Status,
+    TimeSpan,
 )
 
 __all__ = [
@@ -82,6 +85,7 @@ __all__ = [
     "HeartbeatRow",
     "LedgerEntry",
     "Level",
+    "Limits",
     "LogMarkRow",
     "LossPoint",
     "MeasuredPeak",
@@ -101,11 +105,13 @@ __all__ = [
     "RunSummary",
     "SensorRow",
     "Series",
+    "ShownSpan",
     "StateRow",
     "Status",
     "StepRow",
     "TariffRow",
     "TextSampleRow",
     "ThermalRow",
+    "TimeSpan",
     "Verb",
 ]
