@@ -60,8 +60,7 @@ bench-safety: $(VENV)/.installed-dev ## what a checkpoint's safety costs, and wh
 bench-telemetry: $(VENV)/.installed-bench ## what watching costs of a core, beside Zeus and CodeCarbon
 	@$(BIN)/python -m bench.telemetry $(ARGS)
 
-bench-tui: $(VENV)/.installed-dev ## time to the first paint and bytes to the terminal, beside an empty Textual app
-	@$(BIN)/python -m bench.terminal --bare
+bench-tui: $(VENV)/.installed-dev ## the app at its terminal: first screen, bytes, processor, keys, a stalled line (8 min)
 	@$(BIN)/python -m bench.terminal $(ARGS)
 
 clean: ## remove the environment and what tools left behind; never runs or ledgers

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import html
+import os
 import re
 import sys
 import time
@@ -88,6 +89,16 @@ def stories() -> dict[str, tuple[Any, tuple[str, ...]]]:
         "ledger": (many, ("3",)),
         "ledger-empty": (RecordedBridge(), ("3",)),
         "runs": (many, ("4",)),
+        "runs-marked": (many, ("4", "space", "space", "space")),
+        "runs-filter": (many, ("4", "slash", *"tiny -failed")),
+        "runs-tags": (many, ("4", "j", "t", *"best")),
+        "runs-delete": (many, ("4", "j", "D")),
+        "runs-overlay": (many, ("4", "space", "space", "space", "o", *["left"] * 5)),
+        "runs-help": (many, ("4", "question_mark")),
+        "run-cursor": (RecordedBridge(in_state("gpu")), ("2", *["left"] * 9)),
+        "run-smooth": (RecordedBridge(in_state("gpu")), ("2", "y", "m", "plus", "z")),
+        "run-hour": (RecordedBridge(in_state("gpu")), ("2", *["plus"] * 3, "comma")),
+        "run-sensors": (RecordedBridge(in_state("gpu")), ("2", "tab", "tab", "z")),
         "plan": (RecordedBridge(), ("5",)),
         "plan-move": (moving, ("5",)),
         "run-away": (away, ()),
@@ -209,6 +220,9 @@ def real_stories(workspace: Path) -> dict[str, tuple[Any, tuple[str, ...]]]:
 
 def main() -> None:
     """All pictures, or those whose names begin as given."""
+    # The same looks whatever terminal this is called from.
+    os.environ.update(TERM="xterm-256color", COLORTERM="truecolor", LC_ALL="C.UTF-8")
+    os.environ.pop("NO_COLOR", None)
     folder, arguments = Path(sys.argv[1]), sys.argv[2:]
     told = stories()
     if "--workspace" in arguments:

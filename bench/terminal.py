@@ -1,7 +1,8 @@
-"""What the app sends to a terminal: time to the first paint, and bytes a second while it stands there.
+"""What the app costs at its terminal: time to the first screen, bytes, processor, and what a stalled line does.
 
-Run: python -m bench.terminal [--workspace DIR] [--keys KEYS] [--seconds N] [--bare]; --bare is an empty Textual
-app, to compare with. The terminal is 80x24 with true colour.
+Run: python -m bench.terminal [PART ...]; without one all of them: paint, history, swing, stall. Paint and history are
+ratios and differences of interleaved pairs, in one run. Swing and stall train a real tiny model on this machine's
+cores, so nothing else should run there. A picture of a shorter or noisier machine: --pairs, --seconds.
 """
 
 from __future__ import annotations
@@ -9,88 +10,295 @@ from __future__ import annotations
 import argparse
 import fcntl
 import os
-import pty
 import re
-import select
+import shutil
 import signal
-import struct
+import statistics
+import subprocess
 import sys
-import termios
+import tempfile
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-BARE = "from textual.app import App; App().run()"
-SETTLED_S = 3.0
-"""After this, the screen stands; what is sent from here on is the running cost."""
+from bench.pty_app import PtyApp
 
-
-@dataclass
-class Watched:
-    """What came, and when."""
-
-    first_s: float | None = None
-    """The first painted cell: of the app, the line that says it is opening."""
-    screen_s: float | None = None
-    """The header of the first screen; None for a bare app, which has none."""
-    reads: list[tuple[float, int]] = field(default_factory=list)
-    """Time and bytes of each read."""
+BARE = """
+from textual.app import App, ComposeResult
+from textual.widgets import Static
 
 
-def spawn(argv: list[str]) -> tuple[int, int]:
-    """A child on a terminal of its own."""
-    pid, descriptor = pty.fork()
-    if pid == 0:
-        os.environ.update(TERM="xterm-256color", COLORTERM="truecolor", COLUMNS="80", LINES="24")
-        os.execv(argv[0], argv)
-    fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    return pid, descriptor
+class Bare(App[None]):
+    def compose(self) -> ComposeResult:
+        yield Static("Ready")
 
 
-def watch(descriptor: int, seconds: float, keys: str) -> Watched:
-    """Read what comes, and press the keys once a second has passed."""
+Bare().run()
+"""
+"""The ten lines that the first screen is compared with."""
+APP = "from tui.__main__ import main; main()"
+SCREEN = rb"8 Log|Log\x1b"
+"""The last word of the header of every screen."""
+WEEK_S = 604_800
+TOKENS = 400_000_000
+"""More than a tiny run gets through while it is watched."""
+
+
+def python(code: str) -> list[str]:
+    """A fresh interpreter."""
+    return [sys.executable, "-c", code]
+
+
+def paint(folder: Path, pairs: int) -> None:
+    """The first screen of the app beside the first paint of an app of ten lines."""
+    ours, bare = [], []
+    for _ in range(pairs):
+        bare.append(seconds_until(python(BARE), rb"Ready", folder))
+        ours.append(seconds_until(python(APP), SCREEN, folder))
+    ratios = sorted(mine / other for mine, other in zip(ours, bare, strict=True))
+    print(
+        f"first screen: {1000 * statistics.median(ours):.0f} ms, bare app {1000 * statistics.median(bare):.0f} ms; "
+        f"ratio {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}, {pairs} pairs)"
+    )
+
+
+def seconds_until(argv: list[str], marker: bytes, folder: Path) -> float:
+    """Seconds from the start of a process until its terminal has got the marker."""
     began = time.perf_counter()
-    seen, left = Watched(), list(keys)
-    while (now := time.perf_counter() - began) < seconds:
-        if left and now > 1.0:
-            os.write(descriptor, left.pop(0).encode())
-        if not select.select([descriptor], [], [], 0.05)[0]:
-            continue
-        try:
-            data = os.read(descriptor, 1 << 16)
-        except OSError:
-            break
-        now = time.perf_counter() - began
-        # The set-up sequences come first; only a painted cell has a colour.
-        if seen.first_s is None and re.search(rb"[34]8;2;", data):
-            seen.first_s = now
-        if seen.screen_s is None and b"Preflight" in data:
-            seen.screen_s = now
-        seen.reads.append((now, len(data)))
-    return seen
+    with PtyApp(argv, folder) as app:
+        app.read_until(lambda seen: re.search(marker, seen) is not None, 30.0)
+        return time.perf_counter() - began
+
+
+def history(folder: Path, pairs: int) -> None:
+    """A run with a week of readings and steps beside the same run without them."""
+    from engine.runs import folder as folders
+
+    short = folder / "short"
+    make_workspace(short)
+    subprocess.run(
+        [*llm_tui(short), "run", "--set=training.tokens=40000", "--set=preflight.rehearsal=false"],
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
+    week = folder / "week"
+    shutil.copytree(short, week)
+    write_week(folders.all_runs(week)[0])
+    times: dict[Path, list[float]] = {short: [], week: []}
+    for _ in range(pairs):
+        for place, found in times.items():
+            with folders.all_runs(place)[0].supervisor_lock.open("a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                found.append(seconds_until(python(APP), rb"FINISHED", place))
+    more = sorted(b - a for a, b in zip(times[short], times[week], strict=True))
+    print(
+        f"opening a run: {1000 * statistics.median(times[short]):.0f} ms, with 7 days of history "
+        f"{1000 * statistics.median(times[week]):.0f} ms; {1000 * statistics.median(more):+.0f} ms more "
+        f"({1000 * more[0]:+.0f} to {1000 * more[-1]:+.0f}, {pairs} pairs)"
+    )
+
+
+def write_week(run: object) -> None:
+    """A reading a second and a step every two, for seven days, into a copy of a real run."""
+    from engine.records import SensorRow, StepRow
+    from engine.runs.folder import RunFolder
+
+    assert isinstance(run, RunFolder)
+    store = run.open(read_only=False)
+    began = time.time() - WEEK_S
+    for start in range(0, WEEK_S, 10_000):
+        store.put(
+            *(
+                SensorRow(at=began + s, elapsed_s=float(s), gpu_celsius=60 + s % 17, gpu_watts=35 + s % 5)
+                for s in range(start, min(start + 10_000, WEEK_S))
+            )
+        )
+        store.put(
+            *(
+                StepRow(
+                    step=1000 + s // 2,
+                    at=began + s,
+                    tokens=2048 * (s // 2),
+                    loss=2.0 + 3000 / (1000 + s),
+                    learning_rate=0.004,
+                    tokens_per_s=1000.0,
+                    micro_batch=8,
+                    grad_accum=1,
+                )
+                for s in range(start, min(start + 10_000, WEEK_S), 2)
+            )
+        )
+    store.roll_up()
+    store.close()
+
+
+def swing(folder: Path, seconds: float) -> None:
+    """Bytes, processor and keys of a viewer while a run trains, and the training beside and without it."""
+    with training(folder) as rate:
+        for rows, columns in ((24, 80), (50, 200)):
+            with PtyApp(python(APP), folder, rows, columns) as app:
+                app.read_until(lambda seen: b"RUNNING" in seen, 60.0)
+                app.read_for(5.0)
+                before, bytes_before, began = app.cpu_s(), app.num_bytes, time.perf_counter()
+                app.read_for(seconds)
+                took = time.perf_counter() - began
+                print(
+                    f"{columns}x{rows}, in full swing: {(app.num_bytes - bytes_before) / took / 1000:.2f} KB/s, "
+                    f"viewer {100 * (app.cpu_s() - before) / took:.1f} % of a core"
+                )
+                if columns == 80:
+                    print(f"keys: {key_times(app)}")
+        without, beside = [], []
+        for _ in range(3):
+            without.append(rate(seconds))
+            with PtyApp(python(APP), folder) as app:
+                app.read_for(4.0)
+                beside.append(rate(seconds, app))
+        losses = [100 * (1 - b / a) for a, b in zip(without, beside, strict=True)]
+        print(
+            f"training: {statistics.median(without):.0f} tokens/s alone, {statistics.median(beside):.0f} viewed; "
+            f"{statistics.median(losses):+.1f} % slower ({min(losses):+.1f} to {max(losses):+.1f}, 3 pairs)"
+        )
+
+
+def key_times(app: PtyApp) -> str:
+    """How long the keys take to be answered, each by the first bytes after it."""
+    found = []
+    for key in (
+        "3",
+        "4",
+        "5",
+        "6",
+        "j",
+        "k",
+        "7",
+        "8",
+        "j",
+        "2",
+        "\t",
+        "\t",
+        "z",
+        "z",
+        "?",
+        "\x1b",
+        "1",
+        "2",
+    ) * 2:
+        app.read_for(1.2)
+        app.read_quiet()
+        found.append((app.answer_s(key, 2.0), key))
+    known = sorted(time_s for time_s, _ in found)
+    slowest = max(found)
+    return (
+        f"{len(known)} pressed, median {1000 * statistics.median(known):.0f} ms, "
+        f"slowest {1000 * slowest[0]:.0f} ms ({slowest[1]!r})"
+    )
+
+
+def stall(folder: Path, seconds: float) -> None:
+    """A terminal that is not read for a minute: the run, the viewer's memory, and how it comes back."""
+    with training(folder) as rate, PtyApp(python(APP), folder) as app:
+        app.read_until(lambda seen: b"RUNNING" in seen, 60.0)
+        app.read_for(10.0)
+        read, memory = rate(seconds, app), app.resident_bytes()
+        stalled = rate(60.0)
+        grown = app.resident_bytes() - memory
+        step = newest_step(folder)
+        began = time.perf_counter()
+        app.seen = b""
+        app.read_until(lambda seen: shows_step(seen, step), 20.0)
+        print(
+            f"stalled for a minute: training {read:.0f} tokens/s before, {stalled:.0f} meanwhile; viewer "
+            f"{grown / 2**20:+.1f} MiB; up to date {time.perf_counter() - began:.1f} s after"
+        )
+
+
+def shows_step(seen: bytes, least: int) -> bool:
+    """Whether a step of at least this number was sent; a change sends the whole end of its row."""
+    text = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", seen)
+    return any(int(number) >= least for number in re.findall(rb"step (\d+)/", text))
+
+
+def newest_step(folder: Path) -> int:
+    """The step that the run stands at."""
+    from engine import Workspace
+
+    workspace = Workspace(folder)
+    return workspace.status(workspace.find(None)).step or 0
+
+
+@contextmanager
+def training(folder: Path) -> Iterator[Callable[..., float]]:
+    """A run that trains in a workspace of its own; yields what measures its tokens a second."""
+    from engine import Workspace
+
+    make_workspace(folder)
+    subprocess.run(
+        [*llm_tui(folder), "run", "--detach", f"--set=training.tokens={TOKENS}"],
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
+    workspace = Workspace(folder)
+    run_id = workspace.find(None)
+
+    def rate(seconds: float, app: PtyApp | None = None) -> float:
+        first, began = workspace.status(run_id).tokens or 0, time.perf_counter()
+        if app is None:
+            time.sleep(seconds)
+        else:
+            app.read_for(seconds)
+        return ((workspace.status(run_id).tokens or 0) - first) / (time.perf_counter() - began)
+
+    try:
+        deadline = time.monotonic() + 240
+        while not (workspace.status(run_id).step or 0) > 3 and time.monotonic() < deadline:
+            time.sleep(0.5)
+        yield rate
+    finally:
+        workspace.command(run_id, "stop")
+
+
+def make_workspace(folder: Path) -> None:
+    """A documented settings.toml, and no rehearsal."""
+    from engine.settings_file import write_template
+
+    if not (folder / "settings.toml").exists():
+        path = write_template(folder)
+        text = path.read_text("utf-8").replace("rehearsal = true", "rehearsal = false")
+        text = text.replace("require_ac_power = true", "require_ac_power = false")
+        path.write_text(text, "utf-8")
+
+
+def llm_tui(folder: Path) -> list[str]:
+    """The command line in a workspace."""
+    return [sys.executable, "-m", "tui", "--workspace", str(folder)]
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--workspace", default=".")
-    parser.add_argument("--keys", default="")
-    parser.add_argument("--seconds", type=float, default=13.0)
-    parser.add_argument("--bare", action="store_true")
+    parser.add_argument("parts", nargs="*", metavar="PART")
+    parser.add_argument("--pairs", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=20.0)
     options = parser.parse_args()
-    code = BARE
-    if not options.bare:
-        code = (
-            f"from pathlib import Path; from tui.app import open_app; open_app(Path({options.workspace!r}))"
-        )
-    pid, descriptor = spawn([sys.executable, "-c", code])
-    seen = watch(descriptor, options.seconds, options.keys)
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    running = sum(size for at, size in seen.reads if at >= SETTLED_S)
-    for name, at_s in (("first paint", seen.first_s), ("first screen", seen.screen_s)):
-        print(f"{name} {'never' if at_s is None else f'{at_s * 1000:.0f} ms'}")
-    print(f"opening {sum(size for at, size in seen.reads if at < SETTLED_S)} bytes")
-    print(f"after {SETTLED_S:.0f} s: {running / (options.seconds - SETTLED_S):.0f} bytes/s")
+    wanted = options.parts or ["paint", "history", "swing", "stall"]
+    print(f"load before: {os.getloadavg()[0]:.1f}", flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    with tempfile.TemporaryDirectory(prefix="llm-tui-bench-") as place:
+        empty = Path(place) / "empty"
+        make_workspace(empty)
+        if "paint" in wanted:
+            paint(empty, options.pairs)
+        if "history" in wanted:
+            history(Path(place), options.pairs)
+        if "swing" in wanted:
+            swing(Path(place) / "swing", options.seconds)
+        if "stall" in wanted:
+            stall(Path(place) / "stall", options.seconds)
+    print(f"load after: {os.getloadavg()[0]:.1f}")
 
 
 if __name__ == "__main__":

@@ -56,6 +56,8 @@ class KeyForm(msgspec.Struct, frozen=True, kw_only=True):
     """Empty where it has none."""
     choices: tuple[str, ...]
     """Every value it takes, as TOML, where they are few; else empty."""
+    is_secret: bool = False
+    """Whether its value is not to be shown."""
 
     @property
     def section(self) -> str:
@@ -138,6 +140,7 @@ def _key(section: str, field: msgspec.structs.FieldInfo, table: Any) -> KeyForm:
         reason=reason_of(field.type),
         unit=_unit(field.encode_name),
         choices=_choices(types.type_info(field.type)),
+        is_secret=_is_secret(types.type_info(field.type)),
     )
 
 
@@ -156,6 +159,10 @@ def _name(key: str) -> str:
 
 def _unit(name: str) -> str:
     return next((unit for ending, unit in _UNITS if name.endswith(ending)), "")
+
+
+def _is_secret(info: types.Type) -> bool:
+    return isinstance(info, types.Metadata) and bool((info.extra or {}).get("is_secret"))
 
 
 def _choices(info: types.Type) -> tuple[str, ...]:

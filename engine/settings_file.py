@@ -20,7 +20,7 @@ from msgspec import inspect as types
 from engine import atomic
 from engine.currency import CODES, nearest_code
 from engine.errors import SettingsError
-from engine.settings import CURRENCY_PATTERN, TIME_PATTERN, Settings
+from engine.settings import CURRENCY_PATTERN, TIME_PATTERN, NotifySettings, Settings
 
 FILE_NAME = "settings.toml"
 
@@ -178,6 +178,8 @@ class _Reader:
 
     def _error(self, dotted: str, value: Any, expected: str, remedy: str) -> SettingsError:
         shown = repr(value) if len(repr(value)) <= 80 else repr(value)[:77] + "..."
+        if dotted.startswith("notify."):
+            shown = "(a secret)"
         return SettingsError(f"{self._where(dotted)}: {dotted} = {shown} is not {expected}.", remedy)
 
     def _where(self, dotted: str) -> str:
@@ -371,13 +373,18 @@ def write_template(folder: Path) -> Path:
 
 
 def freeze(settings: Settings, path: Path) -> None:
-    """Write settings as they are in force, for the run's folder; defaults included, comments not."""
+    """Write settings as they are in force, for the run's folder; defaults included; comments, looks, secrets not."""
     import tomli_w
 
-    atomic.write_text(path, tomli_w.dumps(_without_none(msgspec.to_builtins(settings))))
+    settings = msgspec.structs.replace(settings, notify=NotifySettings())
+    tables = _without_none(msgspec.to_builtins(settings))
+    del tables["ui"]
+    atomic.write_text(path, tomli_w.dumps(tables))
 
 
 def _without_none(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_none(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(value, list):
+        return [_without_none(inner) for inner in value]
     return value

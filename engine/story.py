@@ -34,7 +34,7 @@ class SampleBook(msgspec.Struct, frozen=True, kw_only=True):
 
     run_id: str
     samples: tuple[SampleAt, ...]
-    """By step, ascending."""
+    """By step, ascending; at a step in the order of the prompts."""
     sources: tuple[str, ...]
     """What a text can be had from now, the newest first."""
 

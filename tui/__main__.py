@@ -1,6 +1,28 @@
-"""`python -m tui`: the same as `llm-tui`."""
+"""`llm-tui` and `python -m tui`: the app at once where nothing else is asked for, else the command line."""
 
-from tui.cli import main
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+
+from engine.errors import EngineError
+from tui.streams import guard_streams, has_terminal
+
+
+def main() -> None:
+    """Begin; without a word the command line, whose parsing costs a tenth of the first paint, is not even read."""
+    guard_streams()
+    if len(sys.argv) == 1 and has_terminal():
+        from tui.app import open_app
+
+        # What keeps the app from opening, the command line meets as well, and tells.
+        with contextlib.suppress(EngineError):
+            sys.exit(open_app(Path()))
+    from tui.cli import main as command_line
+
+    command_line(prog_name="llm-tui")
+
 
 if __name__ == "__main__":
     main()

@@ -5,8 +5,9 @@ Leaving it never ends a run.
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -15,18 +16,20 @@ from textual import constants, on, work
 from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.content import Content
+from textual.filter import LineFilter
 from textual.reactive import reactive, var
 from textual.screen import Screen
 from textual.widgets import Static
 
 from engine.errors import EngineError
 from engine.process import workspace_path
-from engine.records import RunSnapshot, RunSummary
 from tui import format as fmt
 from tui import modes
 from tui.bridge import Bridge, in_thread
 from tui.follower import Follower
+from tui.herald import Herald
 from tui.lookout import LOOK_EVERY_S, Lookout
+from tui.looks import Looks
 from tui.messages import (
     CallFailed,
     DigestArrived,
@@ -39,12 +42,18 @@ from tui.messages import (
     VerbRequested,
 )
 from tui.theme import NIGHT
-from tui.verbs import is_live, live_run
+from tui.verbs import is_changing, is_live, live_run
 
 if TYPE_CHECKING:
+    from textual.actions import ActionParseResult
+    from textual.dom import DOMNode
     from textual.driver import Driver
 
+    from engine.records import RunSnapshot, RunSummary, TimeSpan
     from engine.story import Digest
+
+WARM_UP_EVERY_S = 0.5
+"""The other screens are imported one by one while nothing happens, so that their keys answer at once."""
 
 
 class LlmTui(App[str | None]):
@@ -71,19 +80,33 @@ class LlmTui(App[str | None]):
     asked_verb: reactive[str] = reactive("", repaint=False)
     """The verb that the followed run has not answered yet; empty where there is none."""
     followed_id: var[str | None] = var(None)
+    span: var[TimeSpan | None] = var(None)
+    """The stretch of the followed run that its curves show; None: the whole run."""
     num_unsaved: var[int] = var(0)
     """Keys of the settings that were changed here and are not saved."""
+    own_keys: var[Mapping[str, str]] = var({})
+    """Bindings that have keys of the person's own, by their names; keys are separated by commas."""
     digest: var[Digest | None] = var(None)
     """What a run did while nobody looked, until it is told."""
 
-    def __init__(self, folder: Path, bridge: Bridge | None = None) -> None:
-        super().__init__()
+    def __init__(self, folder: Path, bridge: Bridge | None = None, *, is_read_only: bool = False) -> None:
+        self.folder = folder
+        self.is_read_only = is_read_only
+        self.bridge = bridge or Bridge(folder, is_read_only=is_read_only)
+        self._appearance = self.bridge.appearance()
+        self._looks = Looks(self._appearance, os.environ)
+        opening = self.bridge.opening()
+        if opening.mode:
+            # The first screen is that of a mode: composing another one before it would be half of the first paint.
+            self.DEFAULT_MODE = opening.mode  # type: ignore[misc]
+        super().__init__(css_path=["app.tcss", f"screens/{opening.mode}.tcss"] if opening.mode else None)
         # What an error of our own prints: Rich lets escape sequences in a message through, so without colours.
         self.error_console = Console(markup=False, highlight=False, stderr=True, color_system=None)
-        self.folder = folder
-        self.bridge = bridge or Bridge(folder)
+        self.set_reactive(LlmTui.followed_id, opening.run_id)
+        self._unknown_theme = self._looks.put_on(self)
         self.follower = Follower(self, self.bridge)
         self.lookout = Lookout(self, self.bridge)
+        self.herald = Herald(self)
 
     def get_driver_class(self) -> type[Driver]:
         """Our own terminal, unless the environment names another driver, as a browser's server does."""
@@ -99,18 +122,20 @@ class LlmTui(App[str | None]):
 
     def compose(self) -> ComposeResult:
         """What stands there until the workspace was read."""
-        yield Static(Content("Opening the workspace …"), id="opening")
+        if self.current_mode == "_default":
+            yield Static(Content("Opening the workspace …"), id="opening")
 
-    def on_load(self) -> None:
-        """Put on the theme before the first paint."""
-        self.register_theme(NIGHT)
-        if self.theme == "textual-dark":
-            self.theme = NIGHT.name
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """What stands between the widgets and the terminal: its colours and its characters."""
+        return self._looks.behind(super().get_line_filters())
 
     def on_mount(self) -> None:
         """Find out what this folder is."""
         self.set_interval(LOOK_EVERY_S, self.look_on)
-        self._open_workspace()
+        if self.current_mode == "_default":
+            self._open_workspace()
+        else:
+            self.call_after_refresh(self._begin)
 
     # --- opening ------------------------------------------------------------------------------------------------
 
@@ -118,7 +143,8 @@ class LlmTui(App[str | None]):
     async def _open_workspace(self) -> None:
         """Open on the run that is going, else on the checks; an empty folder is offered settings first."""
         try:
-            if not await in_thread(self.bridge.has_settings) and not await self._welcome():
+            has_settings = self.is_read_only or await in_thread(self.bridge.has_settings)
+            if not has_settings and not await self._welcome():
                 self.exit(None)
                 return
             self.runs = await in_thread(self.bridge.runs)
@@ -127,7 +153,14 @@ class LlmTui(App[str | None]):
         live = live_run(self.runs)
         self.followed_id = live.id if live else self.runs[0].id if self.runs else None
         await self.switch_mode("run" if live else "preflight")
+        self._begin()
+
+    def _begin(self) -> None:
+        """Read what the screens show, once the first of them stands."""
         self._follow()
+        self._take_up()
+        screens = modes.imports()
+        self.set_interval(WARM_UP_EVERY_S, lambda: next(screens, None), repeat=len(modes.MODES))
 
     async def _welcome(self) -> bool:
         """Whether the folder is a workspace now."""
@@ -141,6 +174,19 @@ class LlmTui(App[str | None]):
     @work(exclusive=True, group="follow")
     async def _follow(self) -> None:
         await self.follower.follow()
+
+    @work(group="take-up", exit_on_error=False)
+    async def _take_up(self) -> None:
+        """Take up the person's own keys, and follow the theme."""
+        from tui.preferences import keep_theme, take_up
+
+        await take_up(self, self._appearance, self._unknown_theme)
+        self.theme_changed_signal.subscribe(
+            self,
+            lambda theme: self.run_worker(
+                keep_theme(self, self._looks, theme.name), group="theme", exclusive=True, exit_on_error=False
+            ),
+        )
 
     async def action_switch_mode(self, mode: str) -> None:
         """Go to a screen, once the workspace is open; a dialog is answered first."""
@@ -156,6 +202,8 @@ class LlmTui(App[str | None]):
         if message.run_id == self.followed_id:
             self.trouble = ""
             self.snapshot = message.snapshot
+            status = message.snapshot.status
+            self.herald.see(message.run_id, status.state, status.reason or "", message.snapshot.events)
             self._look(message.run_id)
             self._tell_digest()
 
@@ -192,6 +240,8 @@ class LlmTui(App[str | None]):
     @on(RunsArrived)
     def _take_runs(self, message: RunsArrived) -> None:
         self.runs = message.runs
+        for run in message.runs:
+            self.herald.see(run.id, run.status.state, run.status.reason or "")
         if self.followed_id is None and message.runs:
             self._look_at(message.runs[0].id)
 
@@ -199,7 +249,7 @@ class LlmTui(App[str | None]):
 
     def _look_at(self, run_id: str) -> None:
         if run_id != self.followed_id:
-            self.followed_id, self.snapshot, self.trouble = run_id, None, ""
+            self.followed_id, self.snapshot, self.trouble, self.span = run_id, None, "", None
         self.follower.wake()
 
     @on(RunOpenRequested)
@@ -244,6 +294,18 @@ class LlmTui(App[str | None]):
 
     # --- leaving ------------------------------------------------------------------------------------------------
 
+    async def run_action(
+        self,
+        action: str | ActionParseResult,
+        default_namespace: DOMNode | None = None,
+        namespaces: Mapping[str, DOMNode] | None = None,
+    ) -> bool:
+        """Do what a key or a click means, unless this viewer is to read alone and it would change something."""
+        if self.is_read_only and is_changing(action if isinstance(action, str) else action[1]):
+            self.notify("This viewer is read-only.", severity="warning", markup=False)
+            return False
+        return await super().run_action(action, default_namespace, namespaces)
+
     async def action_quit(self) -> None:
         """Leave the app; a run goes on."""
         self.leave()
@@ -270,17 +332,21 @@ class LlmTui(App[str | None]):
         self.exit(f"Run {going} goes on; llm-tui shows it again." if going else None)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """The screens by their names, beside Textual's own commands."""
-        yield from super().get_system_commands(screen)
+        """The screens by their names and what can be done now, beside Textual's own commands."""
+        from tui.palette import key_commands, run_commands
+
         for mode in modes.MODES:
             yield SystemCommand(
                 mode.title, mode.about, lambda name=mode.name: self.call_later(self.action_switch_mode, name)
             )
+        yield from key_commands(self, screen)
+        yield from run_commands(self)
+        yield from super().get_system_commands(screen)
 
 
-def open_app(folder: Path) -> int:
+def open_app(folder: Path, *, is_read_only: bool = False) -> int:
     """Run the app on a workspace and print its farewell; the answer is the exit status."""
-    app = LlmTui(workspace_path(folder))
+    app = LlmTui(workspace_path(folder), is_read_only=is_read_only)
     farewell = app.run()
     if farewell:
         sys.stdout.write(f"{farewell}\n")

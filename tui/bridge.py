@@ -9,55 +9,85 @@ import asyncio
 import codecs
 import threading
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+from engine.appearance import Appearance, read_appearance
 from engine.errors import EngineError
-from engine.records import (
-    Check,
-    CheckStep,
-    ClosingReport,
-    DamagedRun,
-    LedgerEntry,
-    OpenProcess,
-    OpenProcesses,
-    RemedyAction,
-    RunSnapshot,
-    RunSummary,
-)
+from engine.opening import SETTINGS_NAME, Opening, read_opening
 
 if TYPE_CHECKING:
     from engine.bill import EntryDetail
     from engine.estimate import Estimate
+    from engine.records import (
+        Check,
+        CheckStep,
+        ClosingReport,
+        DamagedRun,
+        LedgerEntry,
+        OpenProcess,
+        OpenProcesses,
+        RemedyAction,
+        RunSnapshot,
+        RunSummary,
+        TimeSpan,
+    )
     from engine.runs.client import Workspace
+    from engine.runs.curves import CurveMemory
     from engine.runs.logs import LogReader as LogReader
     from engine.settings_edit import SettingsForm
+    from engine.shelf import Comparison, Removal, RemovalKind
     from engine.story import Digest, SampleBook, TextRequest
 
 Parameters = ParamSpec("Parameters")
 Answer = TypeVar("Answer")
 
 
+READ_ONLY = "This viewer is read-only."
 _PIECE_BYTES = 4096
 _MOST_LINE_BYTES = 4 * 1024 * 1024
 _TERMINATE_PATIENCE_S = 2.0
 
 
+def writing(
+    call: Callable[Concatenate[Bridge, Parameters], Answer],
+) -> Callable[Concatenate[Bridge, Parameters], Answer]:
+    """What changes something or takes the machine's time: refused to a viewer that is to read alone."""
+
+    @wraps(call)
+    def guarded(self: Bridge, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Answer:
+        if self.is_read_only:
+            raise EngineError(READ_ONLY, "Open llm-tui without --read-only to do this.")
+        return call(self, *args, **kwargs)
+
+    return guarded
+
+
 class Bridge:
     """One workspace, as the app sees it; every call blocks and belongs into `in_thread`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, is_read_only: bool = False) -> None:
         self.folder = folder
+        self.is_read_only = is_read_only
 
     @cached_property
     def _workspace(self) -> Workspace:
         return open_workspace(self.folder)
 
+    def appearance(self) -> Appearance:
+        """How the screens are to look; quick, and before anything else."""
+        return read_appearance(self.folder / SETTINGS_NAME)
+
+    def opening(self) -> Opening:
+        """What to open on, as far as that can be told at once."""
+        return read_opening(self.folder)
+
     def has_settings(self) -> bool:
         """Whether the folder is a workspace already."""
         return self._workspace.has_settings()
 
+    @writing
     def write_settings(self) -> Path:
         """Write a documented settings.toml. Raises: EngineError where there is one."""
         return self._workspace.init()
@@ -70,14 +100,25 @@ class Bridge:
         """Every run that cannot be read, newest first, with what is wrong."""
         return tuple(self._workspace.damaged_runs())
 
-    def snapshot(self, run_id: str) -> RunSnapshot:
-        """All that the run screen shows. Raises: EngineError."""
-        return self._workspace.snapshot(run_id)
+    def snapshot(self, run_id: str, span: TimeSpan, num_columns: int) -> RunSnapshot:
+        """All that a run screen of so many columns shows, its curves over a stretch of time. Raises: EngineError."""
+        from engine.runs.view import read_snapshot
 
+        folder = self._workspace.folder_of(run_id)
+        return read_snapshot(folder, max(300, 2 * num_columns), max(40, num_columns), span, self._curves)
+
+    @cached_property
+    def _curves(self) -> CurveMemory:
+        from engine.runs.curves import CurveMemory
+
+        return CurveMemory()
+
+    @writing
     def start(self, waivers: Mapping[str, str], ticks: Sequence[str] = ()) -> str:
         """Start a run; the answer is its id. Raises: EngineError."""
         return self._workspace.start(waivers=waivers, ticks=ticks)
 
+    @writing
     def ask(self, run_id: str, verb: str) -> tuple[bool, str]:
         """Ask something of a run; whether it was done, and what it said. Raises: EngineError."""
         if verb == "resume":
@@ -107,11 +148,17 @@ class Bridge:
 
         check(form, changes)
 
+    @writing
     def save_settings(self, form: SettingsForm, changes: Mapping[str, str | None]) -> None:
         """Write changes into the file. Raises: EngineError; the file is then as it was."""
         from engine.settings_edit import save
 
         save(form, changes)
+
+    def keep_theme(self, name: str) -> None:
+        """Write the name of a theme into the file; all else stays. Raises: EngineError."""
+        form = self.settings_form()
+        self.save_settings(form, {"ui.theme": f'"{name}"'})
 
     def estimate_of(self, form: SettingsForm, changes: Mapping[str, str | None]) -> Estimate:
         """What a run would need and cost with these changes. Raises: EngineError."""
@@ -124,8 +171,10 @@ class Bridge:
     def look(self, run_id: str) -> Digest | None:
         """Keep that somebody looks at a run; what it did since the look before, where that is worth telling.
 
-        Raises: EngineError.
+        A viewer that only reads leaves the news to who may act on them. Raises: EngineError.
         """
+        if self.is_read_only:
+            return None
         from engine.runs.digest import look
 
         return look(self._workspace.folder_of(run_id))
@@ -142,6 +191,7 @@ class Bridge:
 
         return read_samples(self._workspace.folder_of(run_id))
 
+    @writing
     def text_argv(self, run_id: str, request: TextRequest) -> list[str]:
         """The command whose process writes a text. Raises: EngineError."""
         return self._workspace.generate_argv(
@@ -181,6 +231,34 @@ class Bridge:
             complaint.cancel()
             await _end(process)
 
+    # --- the shelf of runs --------------------------------------------------------------------------------------
+
+    @writing
+    def set_tags(self, run_id: str, tags: Sequence[str]) -> tuple[str, ...]:
+        """Give a run these tags in place of those it has. Raises: EngineError."""
+        from engine.runs.keep import set_tags
+
+        return set_tags(self._workspace.folder_of(run_id), tags)
+
+    def removal(self, run_id: str, kind: RemovalKind) -> Removal:
+        """What archiving or deleting a run would free. Raises: EngineError where it cannot be."""
+        from engine.runs.keep import removal
+
+        return removal(self._workspace.folder_of(run_id), kind)
+
+    @writing
+    def remove(self, run_id: str, kind: RemovalKind) -> Removal:
+        """Archive or delete a run. Raises: EngineError where it cannot be."""
+        from engine.runs.keep import remove
+
+        return remove(self._workspace.folder_of(run_id), kind)
+
+    def compare(self, run_ids: Sequence[str], num_columns: int) -> Comparison:
+        """Runs beside each other, for a chart of so many columns. Raises: EngineError."""
+        from engine.runs.overlay import compare
+
+        return compare([self._workspace.folder_of(run_id) for run_id in run_ids], 2 * num_columns)
+
     # --- books and checks ---------------------------------------------------------------------------------------
 
     def entry_detail(self, entry: LedgerEntry) -> EntryDetail:
@@ -199,14 +277,17 @@ class Bridge:
         """Who holds GPU memory, and who should be closed. Raises: EngineError."""
         return self._workspace.open_processes()
 
+    @writing
     def close_processes(self, processes: Sequence[OpenProcess], kill: bool = False) -> ClosingReport:
         """Ask programs of that list to end, or kill those that did not; blocks for several seconds."""
         return self._workspace.close_processes(processes, kill=kill)
 
+    @writing
     def apply_remedy(self, action: RemedyAction) -> str:
         """Do what a verdict's `remedy_action` names; what was done. Raises: EngineError where it cannot be."""
         return self._workspace.apply_remedy(action)
 
+    @writing
     def check_argv(self, waivers: Mapping[str, str], ticks: Sequence[str] = ()) -> list[str]:
         """The command whose process prints the verdicts. Raises: EngineError."""
         return self._workspace.check_argv(waivers=waivers, ticks=ticks)
@@ -219,6 +300,8 @@ class Bridge:
         Raises: EngineError where the preflight cannot be carried out.
         """
         import msgspec
+
+        from engine.records import Check
 
         process = await asyncio.create_subprocess_exec(
             *await in_thread(self.check_argv, waivers, ticks),

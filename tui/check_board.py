@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
-from msgspec.structs import replace
-
-from engine.records import Check, CheckStep
 from tui import format as fmt
 from tui.widgets.checklist import LAST_STEP, SIGNS, Standing
 from tui.widgets.start_line import FRESH_S, Readiness, StartState
+
+if TYPE_CHECKING:
+    from engine.records import Check, CheckStep
 
 
 class CheckBoard:
@@ -93,12 +94,16 @@ class CheckBoard:
 
     def waive(self, check: Check, reason: str) -> None:
         """Pass over a check for the next start."""
+        from msgspec.structs import replace
+
         self.waivers[check.id] = reason
         evidence = f"{check.evidence} Waived: {reason}"
         self.verdicts[check.id] = replace(check, status="waived", blocking=False, evidence=evidence)
 
     def tick(self, check: Check, is_so: bool) -> None:
         """A step of the person's own is so, or is not after all."""
+        from msgspec.structs import replace
+
         if is_so:
             self.ticks.add(check.id)
             told = replace(check, status="pass", evidence=f"Ticked by hand: {check.title}", remedy="")

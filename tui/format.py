@@ -138,6 +138,14 @@ def duration(seconds: float | None) -> str:
     return f"{left // 86_400} d {left % 86_400 // 3600} h"
 
 
+def round_duration(seconds: float) -> str:
+    """A duration that is a whole number of one unit: `5 min`, `6 h`, `3 d`."""
+    for unit_s, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= unit_s and seconds % unit_s == 0:
+            return f"{seconds / unit_s:.0f} {unit}"
+    return duration(seconds)
+
+
 def hours(value: float | None) -> str:
     """Hours as `duration` writes them."""
     return UNKNOWN if value is None else duration(value * 3600)
@@ -158,6 +166,16 @@ def clock(at: float | None, now: float) -> str:
     if time.localtime(at)[:3] != time.localtime(now)[:3]:
         pattern = "%a %H:%M" if abs(at - now) < 6 * 86_400 else "%d %b %H:%M"
     return time.strftime(pattern, time.localtime(at))
+
+
+def clock_range(low: float | None, high: float | None, now: float) -> str:
+    """Two local times: `15:02 to 17:40`, `Fri 15:02 to Sat 02:11`; the day is named once where it is the same."""
+    if low is None or high is None:
+        return UNKNOWN
+    first, last = clock(low, now), clock(high, now)
+    if time.localtime(low)[:3] == time.localtime(high)[:3]:
+        last = last[-5:]
+    return f"{first} to {last}"
 
 
 def clock_s(at: float) -> str:

@@ -1,4 +1,4 @@
-"""The vocabulary of the settings, the samples and the log, which are imported when they are first shown."""
+"""The vocabulary of the settings, samples, log and shelf of runs, which are imported when they are first shown."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from textual.message import Message
 if TYPE_CHECKING:
     from engine.estimate import Estimate
     from engine.settings_edit import SettingsForm
+    from engine.shelf import Comparison, Removal
     from engine.story import LogView, SampleBook
 
 
@@ -93,3 +94,32 @@ class LogSearchEnded(Message):
     """The output of a run was searched to an end of the file, in vain."""
 
     text: str
+
+
+@dataclass(eq=False)
+class ComparisonArrived(Message):
+    """Some runs were read beside each other."""
+
+    found: Comparison
+
+
+@dataclass(eq=False)
+class RemovalWeighed(Message):
+    """It is known what archiving or deleting a run would free."""
+
+    told: Removal
+
+
+@dataclass(eq=False)
+class RunRemoved(Message):
+    """A run was archived or deleted."""
+
+    told: Removal
+
+
+@dataclass(eq=False)
+class RunTagged(Message):
+    """A run has other tags."""
+
+    run_id: str
+    tags: tuple[str, ...]

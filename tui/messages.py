@@ -13,19 +13,18 @@ from typing import TYPE_CHECKING
 
 from textual.message import Message
 
-from engine.records import (
-    Check,
-    CheckStep,
-    ClosingReport,
-    LedgerEntry,
-    OpenProcesses,
-    RunSnapshot,
-    RunSummary,
-)
-
 if TYPE_CHECKING:
     from engine.bill import EntryDetail
     from engine.estimate import Estimate
+    from engine.records import (
+        Check,
+        CheckStep,
+        ClosingReport,
+        LedgerEntry,
+        OpenProcesses,
+        RunSnapshot,
+        RunSummary,
+    )
     from engine.story import Digest
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from textual.screen import Screen
@@ -85,3 +86,10 @@ MODES = (
     Mode("log", "Log", "Log", "Events and output of the followed run", _open_log),
 )
 """In the order of their keys, from 1."""
+
+
+def imports() -> Iterator[str]:
+    """Import the screens, one at each step."""
+    for mode in MODES:
+        importlib.import_module(f"tui.screens.{mode.name}")
+        yield mode.name

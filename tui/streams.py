@@ -46,3 +46,11 @@ class _Cleaned:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+def has_terminal() -> bool:
+    """Whether the app can be shown; under `llm-tui web` the browser is its terminal."""
+    if os.environ.get("TEXTUAL_DRIVER"):
+        return True
+    is_there = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
+    return is_there and os.environ.get("TERM", "dumb") != "dumb"

@@ -1,4 +1,4 @@
-"""The one theme: a calm dark ground, and colours that stay apart for colour-blind eyes.
+"""Our theme: a calm dark ground, and colours that stay apart for colour-blind eyes; and the same for 16 colours.
 
 Training is blue and validation orange, told apart by their marks too; good, doubtful and bad are bluish green,
 yellow and vermilion, always beside a word. Source of the hues: Okabe and Ito, Color Universal Design, 2008.
@@ -44,3 +44,44 @@ NIGHT = Theme(
         "faint": "#5b6b7b",
     },
 )
+
+SIXTEEN = Theme(
+    name="llm-tui-16",
+    dark=True,
+    primary="#55ffff",
+    secondary="#aaaaaa",
+    accent="#ffff55",
+    success="#55ff55",
+    warning="#ff55ff",
+    error="#ff5555",
+    foreground="#ffffff",
+    background="#000000",
+    surface="#000000",
+    panel="#000000",
+    boost="#000000",
+    variables={
+        **NIGHT.variables,
+        "border": "#00aaaa",
+        "border-blurred": "#555555",
+        "footer-background": "#000000",
+        "footer-key-foreground": "#55ffff",
+        "footer-description-foreground": "#aaaaaa",
+        "block-cursor-background": "#0000aa",
+        "block-cursor-foreground": "#ffffff",
+        "block-cursor-blurred-background": "#555555",
+        "block-cursor-blurred-foreground": "#ffffff",
+        "scrollbar": "#555555",
+        "scrollbar-hover": "#aaaaaa",
+        "scrollbar-active": "#aaaaaa",
+        "scrollbar-background": "#000000",
+        "scrollbar-background-hover": "#000000",
+        "scrollbar-background-active": "#000000",
+        "scrollbar-corner-color": "#000000",
+        "muted": "#aaaaaa",
+        "faint": "#aaaaaa",
+    },
+)
+"""In the very colours of a 16-colour terminal, so that nothing is rounded: blue would become white, orange red.
+
+Source of the values: the standard palette of rich 14 (`rich.palette`), which is that of the VGA.
+"""

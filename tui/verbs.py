@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
-from engine.records import RunState, RunSummary, Status
+from typing import TYPE_CHECKING
+
 from tui.widgets.lines import BAD, BLUE, DOUBTFUL, GOOD, MUTED, ORANGE
 
-_SIGNS: dict[RunState, tuple[str, str]] = {
-    RunState.PREPARING: ("◌", BLUE),
-    RunState.RUNNING: ("●", GOOD),
-    RunState.PAUSED: ("‖", DOUBTFUL),
-    RunState.FINISHED: ("✓", GOOD),
-    RunState.STOPPED: ("■", ORANGE),
-    RunState.FAILED: ("✗", BAD),
+if TYPE_CHECKING:
+    from engine.records import RunSummary, Status
+
+_SIGNS: dict[str, tuple[str, str]] = {
+    "preparing": ("◌", BLUE),
+    "running": ("●", GOOD),
+    "paused": ("‖", DOUBTFUL),
+    "finished": ("✓", GOOD),
+    "stopped": ("■", ORANGE),
+    "failed": ("✗", BAD),
 }
+"""By the value of a `RunState`: its class is not imported before a run is shown."""
+
+
+CHANGING = frozenset(
+    {
+        *("ask", "unpause", "resume", "stop_run"),
+        *("start_run", "tell_lock", "waive_check", "tick_step", "apply_remedy", "close_apps", "check_again"),
+        *("save", "edit", "next_value", "take_default", "undo", "write"),
+        *("tag", "remove"),
+    }
+)
+"""Actions that change something or take the machine's time; a read-only viewer has none of them."""
+
+
+def is_changing(action: str) -> bool:
+    """Whether an action, as a binding names it, is one of `CHANGING`."""
+    return action.partition("(")[0].rpartition(".")[2] in CHANGING
 
 
 def possible_verbs(status: Status) -> frozenset[str]:
     """The verbs that make sense now."""
+    from engine.records import RunState
+
     if status.state in (RunState.STOPPED, RunState.FAILED):
         return frozenset({"resume"})
     if status.supervisor_pid is None or status.state.is_over:
@@ -27,11 +50,11 @@ def possible_verbs(status: Status) -> frozenset[str]:
 
 def state_sign(status: Status, is_stale: bool) -> tuple[str, str, str]:
     """A sign, a word and a component class: shape, text and colour say the same."""
-    if is_stale and status.state is RunState.FAILED:
+    if is_stale and status.state.value == "failed":
         return "✗", "abandoned", BAD
     if is_stale:
         return "?", f"{status.state.value}, silent", DOUBTFUL
-    sign, style = _SIGNS.get(status.state, ("·", MUTED))
+    sign, style = _SIGNS.get(status.state.value, ("·", MUTED))
     return sign, status.state.value, style
 
 

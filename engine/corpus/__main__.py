@@ -17,6 +17,7 @@ import msgspec
 
 from engine import atomic
 from engine.corpus.build import prepare
+from engine.corpus.cache import cache_folder
 from engine.corpus.manifest import (
     TOKENIZER_NAME,
     CorpusManifest,
@@ -130,7 +131,7 @@ def _prepare_run(run: Path) -> int:
     workspace = Path(store.meta("workspace", str))
     store.close()
     former = _former_manifest(run)
-    if former is not None and is_intact(former, Path(former.folder)):
+    if former is not None and (_is_there(former) or _found_again(former, run)):
         return 0
     with Reporter(run / "run.db") as reporter:
         manifest = prepare(
@@ -150,6 +151,19 @@ def _prepare_run(run: Path) -> int:
     atomic.write_bytes(run / TOKENIZER_NAME, (Path(manifest.folder) / TOKENIZER_NAME).read_bytes())
     save_manifest(manifest, run / "corpus.json")
     return 0
+
+
+def _is_there(manifest: CorpusManifest) -> bool:
+    return is_intact(manifest, Path(manifest.folder))
+
+
+def _found_again(former: CorpusManifest, run: Path) -> bool:
+    """Whether the tokens lie in the cache beside a run that was moved, to another folder or another machine."""
+    here = msgspec.structs.replace(former, folder=str(cache_folder(run.parent.parent) / former.key))
+    if not _is_there(here):
+        return False
+    save_manifest(here, run / "corpus.json")
+    return True
 
 
 def _former_manifest(run: Path) -> CorpusManifest | None:

@@ -171,6 +171,22 @@ class TextSampleRow(msgspec.Struct, frozen=True, kw_only=True):
     """As `StepRow.rollbacks`."""
 
 
+class FurtherSampleRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What the model said at a step to another prompt than the first."""
+
+    key: str
+    """`step:number`; a step that was done again after a restart replaces its row."""
+    step: int
+    number: int
+    """Of the prompt in the settings, from 0; the first is a `TextSampleRow`."""
+    at: float
+    prompt: str
+    text: str
+    """As `TextSampleRow.text`."""
+    attempt: int | None = None
+    rollbacks: int | None = None
+
+
 class CheckpointRow(msgspec.Struct, frozen=True, kw_only=True):
     """A checkpoint that counts: written, synced, read back, hashed, renamed, in the manifest."""
 

@@ -74,14 +74,49 @@ class Series(msgspec.Struct, frozen=True, kw_only=True):
     low: float | None
     mean: float | None
     high: float | None
-    """Over the whole run."""
+    """Over the window."""
 
 
 class LossPoint(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """One point of a loss curve."""
+    """One point of a loss curve: a stretch of steps, told by its last one, or a validation."""
 
     tokens: int
     loss: float
+    step: int | None = None
+    at: float | None = None
+
+
+class TimeSpan(msgspec.Struct, frozen=True, kw_only=True):
+    """The stretch of a run that somebody wants to see, on the axis of `SensorRow.elapsed_s`."""
+
+    width_s: float | None = None
+    """None: the whole run."""
+    until_s: float | None = None
+    """None: up to now, and on with it."""
+
+
+class ShownSpan(msgspec.Struct, frozen=True, kw_only=True):
+    """The stretch of a run that a snapshot shows."""
+
+    from_s: float
+    until_s: float
+    """Both on the axis of `SensorRow.elapsed_s`; the end may lie a column beyond the newest reading."""
+    newest_s: float
+    is_whole: bool
+    from_at: float | None
+    until_at: float | None
+    """The same on the wall clock; None: there is no reading."""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What the sensors are held against. None: no limit."""
+
+    max_gpu_celsius: float | None = None
+    """At this temperature the run pauses."""
+    resume_gpu_celsius: float | None = None
+    """At this one it goes on."""
+    gpu_watts: float | None = None
+    """The driver's own power limit."""
 
 
 class CostView(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,6 +177,17 @@ class RunSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """What heat has cost over all lives of the supervisor (`segment` 0); None: nothing."""
     ramp: tuple[RampRow, ...] = ()
     """The sizes that the batch ramp has tried so far, ascending, while the run is prepared; else none."""
+    version: str = ""
+    """As in `RunSummary`."""
+    span: ShownSpan | None = None
+    """What the curves show; None: all there is, of which nothing is known in time."""
+    eta_low_s: float | None = None
+    eta_high_s: float | None = None
+    """The time left at the fastest and at the slowest that this stretch of training went, the latter with a share for
+    validations, checkpoints and cooling as it was so far. None: too few steps to tell."""
+    corpus_tokens: int | None = None
+    """Tokens of the training text: one epoch; None: not known yet."""
+    limits: Limits = Limits()
 
 
 class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,6 +199,12 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     parameters: int
     is_stale: bool
     status: Status
+    version: str = ""
+    """Of the llm-tui that keeps it, or kept it last; empty: unknown."""
+    tags: tuple[str, ...] = ()
+    """Words that a person gave it, in their order."""
+    archived_at: float | None = None
+    """When it was reduced to what is worth keeping; None: it was not."""
 
 
 class DamagedRun(msgspec.Struct, frozen=True, kw_only=True):

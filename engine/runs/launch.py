@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from engine import notify
 from engine.errors import RunFailedError
 from engine.process import module_argv, user_name
 from engine.runs.folder import RunFolder
@@ -42,8 +43,8 @@ def launch_method() -> LaunchMethod:
     return LaunchMethod("systemd-scope", "the user lingers, so the user manager outlives every login")
 
 
-def launch(folder: RunFolder) -> None:
-    """Start the supervisor of a run, detached.
+def launch(folder: RunFolder, notify_url: str = "") -> None:
+    """Start the supervisor of a run, detached; `notify_url` is a receiver of this run's own, empty: the workspace's.
 
     Raises: EngineError where it is another user's; RunFailedError where not even the plain way works.
     """
@@ -52,14 +53,17 @@ def launch(folder: RunFolder) -> None:
     command = module_argv("engine.runs", str(folder.path))
     if launch_method().name == "systemd-scope":
         scope = ["systemd-run", "--user", "--scope", "--quiet", "--collect", f"--unit=llm-tui-{folder.id}"]
-        if _start([*scope, *command], folder) == 0:
+        if _start([*scope, *command], folder, notify_url) == 0:
             return
-    if _start(command, folder) != 0:
+    if _start(command, folder, notify_url) != 0:
         raise RunFailedError("The run's supervisor did not start.", f"Read {folder.log_path}.")
 
 
-def _start(command: list[str], folder: RunFolder) -> int:
+def _start(command: list[str], folder: RunFolder, notify_url: str) -> int:
     """Run the command, which forks itself away at once; its exit code."""
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    if notify_url:
+        environment[notify.ENVIRONMENT] = notify_url
     with folder.log_path.open("ab") as log:
         folder.log_path.chmod(0o600)
         return subprocess.run(
@@ -69,7 +73,7 @@ def _start(command: list[str], folder: RunFolder) -> int:
             stderr=log,
             start_new_session=True,
             cwd=folder.workspace,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            env=environment,
             check=False,
         ).returncode
 

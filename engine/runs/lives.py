@@ -15,6 +15,7 @@ from engine.runs.events import event
 from engine.runs.folder import RunFolder
 from engine.runs.lock import Lock
 from engine.runs.mend import find_damage, mend
+from engine.runs.news import News
 from engine.runs.supervisor import Supervisor
 
 MAX_MENDS = 5
@@ -36,8 +37,10 @@ def main(folder: RunFolder) -> int:
         _supervise(folder)
     except Exception as error:
         with contextlib.closing(folder.open(read_only=False)) as store:
+            news = News(folder, store, has_begun=True)
             store.tell(event("error", "supervisor-died", f"{type(error).__name__}: {error}"))
             store.set_state(RunState.FAILED, f"The supervisor failed: {type(error).__name__}: {error}")
+            news.last_words(store)
         raise
     finally:
         lock.release()
@@ -54,9 +57,12 @@ def _supervise(folder: RunFolder) -> None:
         with contextlib.closing(folder.open(read_only=False)) as store:
             store.tell(HeartbeatRow(role="supervisor", pid=os.getpid(), at=time.time(), phase="starting"))
             store.keep(supervisor_version=__version__)
-        supervisor = Supervisor(folder, is_checked=is_checked)
+            news = News(folder, store, has_begun=is_checked)
+        supervisor = Supervisor(folder, news, is_checked=is_checked)
         outcome = asyncio.run(supervisor.run())
         if not outcome.damage or supervisor.mend(outcome):
+            with contextlib.closing(folder.open()) as store:
+                news.last_words(store)
             return
         is_checked = supervisor.is_checked
     raise StoreError(f"{folder.store_path} was damaged {MAX_MENDS + 1} times.", "Check the disk.")

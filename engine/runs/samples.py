@@ -8,7 +8,7 @@ import msgspec
 
 from engine.errors import StoreError
 from engine.process import module_argv
-from engine.records import EvaluationRow, StepRow, TextSampleRow
+from engine.records import EvaluationRow, FurtherSampleRow, StepRow, TextSampleRow
 from engine.runs.folder import RunFolder
 from engine.story import FINISHED, SampleAt, SampleBook
 
@@ -20,7 +20,12 @@ def read_samples(folder: RunFolder) -> SampleBook:
     with contextlib.closing(folder.open()) as store:
         lineage = store.lineage()
         where, origins = lineage.clause("text_sample")
-        rows = store.rows(TextSampleRow, f"WHERE {where} ORDER BY step", origins)
+        rows: list[TextSampleRow | FurtherSampleRow] = [
+            *store.rows(TextSampleRow, f"WHERE {where} ORDER BY step", origins)
+        ]
+        where, origins = lineage.clause("further_sample")
+        rows += store.rows(FurtherSampleRow, f"WHERE {where} ORDER BY number", origins)
+        rows.sort(key=lambda row: row.step)
         where, origins = lineage.clause("evaluation")
         evaluations = store.rows(EvaluationRow, f"WHERE {where} ORDER BY step", origins)
         chosen = msgspec.json.encode([row.step for row in rows]).decode()
@@ -57,6 +62,21 @@ def sources(folder: RunFolder) -> tuple[str, ...]:
     return (FINISHED, *found) if folder.model.is_dir() else tuple(found)
 
 
+def check_source(folder: RunFolder, source: str) -> None:
+    """Refuse a source that a run does not have; an empty one is whichever is the newest good one.
+
+    Raises: StoreError.
+    """
+    known = sources(folder)
+    if not known:
+        raise StoreError(f"Run {folder.id} has no checkpoint yet.", "Wait for its first one.")
+    if source and source not in known:
+        raise StoreError(
+            f"Run {folder.id} has no {source} any more.",
+            f"Older ones are deleted; it has {', '.join(known[:8])}.",
+        )
+
+
 def generate_argv(
     folder: RunFolder,
     prompt: str,
@@ -71,13 +91,7 @@ def generate_argv(
 
     Raises: StoreError where the run has nothing to speak with, or not this.
     """
-    known = sources(folder)
-    if not known:
-        raise StoreError(f"Run {folder.id} has no checkpoint yet.", "Wait for its first one.")
-    if source and source not in known:
-        raise StoreError(
-            f"Run {folder.id} has no {source} any more.", "Older checkpoints are deleted: choose a newer one."
-        )
+    check_source(folder, source)
     return module_argv(
         "engine.train",
         "generate",

@@ -26,37 +26,27 @@ from engine.records import (
     CommandRow,
     EventRow,
     HeartbeatRow,
-    LossPoint,
-    MinuteRow,
     Origin,
     RampRow,
     RunState,
     SensorRow,
-    Series,
     StateRow,
-    StepRow,
 )
+from engine.runs.history import History
 from engine.runs.lineage import Lineage
-from engine.runs.series import merged_series
 from engine.runs.tables import CHARTED_SENSORS as CHARTED_SENSORS
 from engine.runs.tables import READING_PER_UNIT, TABLES
 from engine.runs.tables import MetaRow as MetaRow
 from engine.sqlite import BusyError, DamageError, Database, Row, files_of, is_damage
 
 SCHEMA_VERSION = 1
-BY_THE_MINUTE_S = 7200.0
-"""Runs that are longer are charted from the minutes, unless a minute is more than a column."""
-MINUTE_KEYS = 2**32
-"""Keys of `MinuteRow` that one sensor has."""
-STEPS_A_POINT = 16
-"""Of more steps than this in a point of the loss curve, so many, evenly spread, are averaged."""
 _MAX_PENDING_ROWS = 100_000
 REMEDY = "`llm-tui resume` makes it anew from what can still be read, and goes on from the newest checkpoint."
 
 Meta = TypeVar("Meta")
 
 
-class RunStore:
+class RunStore(History):
     """One process's connection to a run's `run.db`.
 
     Raises: StoreError where the file is absent (reading), damaged or of a newer version.
@@ -247,27 +237,6 @@ class RunStore:
         found = self.find_meta("origins", tuple[Origin, ...]) or ()
         return Lineage(found).after(self.newest(AttemptRow, "attempt"))
 
-    def train_losses(self, num_points: int) -> list[LossPoint]:
-        """The training loss in at most about `num_points` points, each the mean of an equal stretch of steps."""
-        where, origins = self.lineage().clause("step")
-        last = self._database.row(StepRow, f"WHERE {where} ORDER BY step DESC", origins)
-        if last is None:
-            return []
-        stride = max(1, -(-last.step // num_points))
-        among = "step"
-        parameters: tuple[Any, ...] = (*origins, stride)
-        if stride > STEPS_A_POINT:
-            # Reading all of a week's steps would take the viewer longer each day.
-            backward = range(num_points * STEPS_A_POINT)
-            chosen = [last.step - back * stride // STEPS_A_POINT for back in backward]
-            among = "json_each(?) AS chosen JOIN step ON step.step = chosen.value"
-            parameters = (str(chosen), *origins, stride)
-        found = self._database.query(
-            f"SELECT max(tokens), avg(loss) FROM {among} WHERE {where} GROUP BY (step - 1) / ? ORDER BY 1",
-            parameters,
-        )
-        return [LossPoint(tokens=tokens, loss=loss) for tokens, loss in found]
-
     def minute_sums(self, longest_s: float) -> list[MinuteSum]:
         """The readings by the minute of the clock; an interval longer than `longest_s` is a gap, and left out."""
         names, per = MinuteSum.__struct_fields__, READING_PER_UNIT
@@ -308,74 +277,6 @@ class RunStore:
             return None
         row = self._database.row(SensorRow, tail, (round(since_s * READING_PER_UNIT["elapsed_s"]),))
         return None if row is None else float(getattr(row, name))
-
-    def roll_up(self) -> None:
-        """Reduce the minutes that are complete and not reduced yet; a second call changes nothing.
-
-        Raises: BusyError as `put`.
-        """
-        (newest_ms,) = self._database.query("SELECT max(elapsed_s) FROM reading")[0]
-        first, last = self._num_rolled(), (newest_ms or 0) // 60_000
-        if last <= first:
-            return
-        reduced = ", ".join(f"min({name}), avg({name}), max({name})" for name in CHARTED_SENSORS)
-        found = self._database.query(
-            f"SELECT elapsed_s / 60000, {reduced} FROM reading WHERE elapsed_s >= ? AND elapsed_s < ? GROUP BY 1",
-            (first * 60_000, last * 60_000),
-        )
-        with self._transaction():
-            for index, name in enumerate(CHARTED_SENSORS):
-                first_key = self._database.word_id(name) * MINUTE_KEYS
-                per = READING_PER_UNIT.get(name, 1)
-                self._database.put_all(
-                    MinuteRow(key=first_key + row[0], low=low / per, mean=mean / per, high=high / per)
-                    for row in found
-                    for low, mean, high in (row[1 + 3 * index : 4 + 3 * index],)
-                    if mean is not None
-                )
-            self._database.put(MetaRow(key="rolled_minutes", value=str(last)))
-
-    def _num_rolled(self) -> int:
-        """How many minutes from the beginning are reduced."""
-        return int(row.value) if (row := self._database.row(MetaRow, "WHERE key = 'rolled_minutes'")) else 0
-
-    def series(self, name: str, num_buckets: int) -> Series:
-        """One sensor over the whole run, reduced to `num_buckets` stretches.
-
-        `name` is a field of `SensorRow`; unknown readings make no bucket. A run of over two hours is read by the
-        minute, plus what is not rolled up yet.
-        """
-        if name not in SensorRow.__struct_fields__:
-            raise KeyError(name)
-        newest = (
-            self._database.query(f"SELECT elapsed_s, {name} FROM reading ORDER BY elapsed_s DESC LIMIT 1")
-            if name in self._database.columns_of(SensorRow)
-            else []
-        )
-        if not newest:
-            return merged_series(name, num_buckets, [], None)
-        per = READING_PER_UNIT.get(name, 1)
-        last_ms, now = newest[0]
-        rolled, number = self._num_rolled(), self._database.find_word_id(name)
-        is_long = (
-            last_ms > 1000 * max(BY_THE_MINUTE_S, 60.0 * num_buckets) and rolled > 0 and number is not None
-        )
-        since_ms = rolled * 60_000 if is_long else 0
-        width_ms = max(last_ms / num_buckets, 1e-6)
-        parts = self._database.query(
-            f"SELECT min(CAST(elapsed_s / ? AS INTEGER), ?), min({name}), sum({name}), max({name}), count({name}) "
-            f"FROM reading WHERE elapsed_s >= ? AND {name} IS NOT NULL GROUP BY 1",
-            (width_ms, num_buckets - 1, since_ms),
-        )
-        parts = [(index, low / per, total / per, high / per, n) for index, low, total, high, n in parts]
-        if is_long and number is not None:
-            first_key = number * MINUTE_KEYS
-            parts += self._database.query(
-                "SELECT min(CAST(60000.0 * (key - ?) / ? AS INTEGER), ?), min(low), 60 * sum(mean), max(high), "
-                "60 * count(*) FROM reading_minute WHERE key >= ? AND key < ? GROUP BY 1",
-                (first_key, width_ms, num_buckets - 1, first_key, first_key + MINUTE_KEYS),
-            )
-        return merged_series(name, num_buckets, parts, None if now is None else now / per)
 
 
 def _meta_rows(facts: dict[str, Any]) -> list[MetaRow]:

@@ -35,9 +35,10 @@ from engine.runs.folder import RunFolder
 from engine.runs.inhibit import stay_awake
 from engine.runs.lock import REHEARSING, Lock, device_lock_path, holder
 from engine.runs.mend import mend
+from engine.runs.news import News
 from engine.runs.ramp import BatchRamp
 from engine.runs.silence import Silence
-from engine.runs.watch import Watch, event
+from engine.runs.watch import Watch, event, guarded_settings
 from engine.sqlite import BusyError
 
 MAX_SILENCE_S = 120.0
@@ -65,8 +66,8 @@ class Outcome(msgspec.Struct, frozen=True):
 class Supervisor:
     """The life of one run under one supervisor; `run` is the whole of it."""
 
-    def __init__(self, folder: RunFolder, *, is_checked: bool = False) -> None:
-        self._folder = folder
+    def __init__(self, folder: RunFolder, news: News, *, is_checked: bool = False) -> None:
+        self._folder, self._news = folder, news
         self.is_checked = is_checked
         """Whether the preflight has let it begin, in this life or in one before whose store was made anew."""
         self._num_attempts = 0
@@ -76,7 +77,8 @@ class Supervisor:
         self._waivers = self._store.meta("waivers", dict[str, str])
         self._ticks = self._store.find_meta("ticks", tuple[str, ...]) or ()
         self._device_lock = Lock(device_lock_path(self._plan.device.identity))
-        self._watch = Watch(self._store, self._settings, folder.path, os.getpid())
+        guarded = guarded_settings(self._settings, self._waivers, self._plan)
+        self._watch = Watch(self._store, guarded, folder.path, os.getpid())
         self._child: Child | None = None
         self._is_training = False
         self._stop: Outcome | None = None
@@ -92,7 +94,9 @@ class Supervisor:
         answering = asyncio.create_task(self._answer_commands())
         for task in (watching, answering):
             task.add_done_callback(self._on_task_end)
-        waking = asyncio.create_task(stay_awake(self._store))
+        helping = [
+            asyncio.create_task(work) for work in (stay_awake(self._store), self._news.run(self._store))
+        ]
         try:
             outcome = await self._course()
         except DamagedStoreError as error:
@@ -100,9 +104,9 @@ class Supervisor:
                 await self._child.end()
             outcome = Outcome(RunState.PREPARING, damage=error.title)
         finally:
-            for task in (answering, watching, waking):
+            for task in (answering, watching, *helping):
                 task.cancel()
-            await asyncio.gather(answering, watching, waking, return_exceptions=True)
+            await asyncio.gather(answering, watching, *helping, return_exceptions=True)
         if not outcome.damage:
             outcome = msgspec.structs.replace(outcome, damage=self._found_damage(outcome))
         if not outcome.damage:
@@ -190,12 +194,10 @@ class Supervisor:
                 return None
             if exit_code == TrainerExit.REFUSED or is_last:
                 break
-            self._store.tell(
-                event("warning", "corpus-died", f"Preparing the corpus ended with {how_it_ended(exit_code)}.")
-            )
-        return Outcome(
-            RunState.FAILED, self._newest_error("corpus") or f"The corpus: {how_it_ended(exit_code)}."
-        )
+            text = f"Preparing the corpus ended with {how_it_ended(exit_code)}."
+            self._store.tell(event("warning", "corpus-died", text))
+        reason = self._newest_error("corpus") or f"The corpus: {how_it_ended(exit_code)}."
+        return Outcome(RunState.FAILED, reason)
 
     async def _find_batch_size(self) -> Outcome | None:
         """Try sizes on the device itself, where the size was left open and is not remembered."""
@@ -234,9 +236,8 @@ class Supervisor:
             saved_at = self._saved_at()
             what = f"The trainer ended with {autopsy.verdict(exit_code)}"
             if failures > self._settings.training.max_restarts:
-                return Outcome(
-                    RunState.FAILED, f"{what}, {failures} times in a row without a new checkpoint."
-                )
+                text = f"{what}, {failures} times in a row without a new checkpoint."
+                return Outcome(RunState.FAILED, text)
             back_off_s = min(MAX_BACK_OFF_S, 2.0 ** (failures - 1))
             text = f"{what}; starting it again from its newest good checkpoint in {back_off_s:.0f} s."
             self._store.tell(event("warning", "restart", text, exit_code=exit_code))
@@ -259,11 +260,8 @@ class Supervisor:
             )
         finally:
             self._is_training = self._watch.guards = False
-        pid = self._child.pid if self._child else 0
         newest = self._store.newest(AttemptRow, "attempt") or row
-        ended = msgspec.structs.replace(
-            newest, pid=pid, ended_at=time.time(), outcome=how_it_ended(exit_code)
-        )
+        ended = msgspec.structs.replace(newest, ended_at=time.time(), outcome=how_it_ended(exit_code))
         self._store.tell(ended)
         return exit_code
 
@@ -298,9 +296,8 @@ class Supervisor:
             if is_hopeless and is_hopeless():
                 self._child.send(signal.SIGKILL)
             if watch_silence and silence.lasts_s() > MAX_SILENCE_S:
-                self._store.tell(
-                    event("error", "frozen", f"The trainer was silent for {MAX_SILENCE_S:.0f} s: killed.")
-                )
+                text = f"The trainer was silent for {MAX_SILENCE_S:.0f} s: killed."
+                self._store.tell(event("error", "frozen", text))
                 self._child.send(signal.SIGKILL)
                 silence = Silence(self._store, self._child.pid)
         return waiting.result()
@@ -370,9 +367,8 @@ class Supervisor:
         problems = [] if outcome.is_refused else close_books(self._folder, self._store, outcome.state)
         for problem in problems:
             self._store.tell(event("warning", "books", problem))
-        self._store.tell(
-            event("info", f"run-{outcome.state}", outcome.reason or f"The run is {outcome.state}.")
-        )
+        text = outcome.reason or f"The run is {outcome.state}."
+        self._store.tell(event("info", f"run-{outcome.state}", text))
         self._store.set_state(outcome.state, outcome.reason)
         for command in self._store.open_commands():
             is_done = command.verb == "stop"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
+
+import msgspec
 
 from engine.clock import Moment
 from engine.errors import StoreError
@@ -16,81 +18,35 @@ from engine.records import (
     EvaluationRow,
     EventRow,
     HeartbeatRow,
+    Limits,
     LossPoint,
     MeasuredPeak,
-    Origin,
     ProgressRow,
     RunPlan,
     RunSnapshot,
     RunState,
     RunSummary,
     SensorRow,
-    Series,
+    ShownSpan,
     StateRow,
     Status,
-    StepRow,
     TariffRow,
     TextSampleRow,
     ThermalRow,
+    TimeSpan,
 )
+from engine.runs.curves import CurveMemory
 from engine.runs.folder import RunFolder
-from engine.runs.store import CHARTED_SENSORS, RunStore
+from engine.runs.store import RunStore
+from engine.runs.stretch import WHOLE, Stretch, shown_span
 from engine.settings import Settings
+from engine.shelf import RunCurves
 
 STARTING_S = 30.0
 """How long a new run may be without a supervisor before it counts as abandoned."""
 STALE_S = 10.0
 """A supervisor that was silent for longer is shown as stale."""
-RATE_STEPS = 20
-"""Steps that the current speed is the mean of."""
-
-
 Looked = TypeVar("Looked", EvaluationRow, TextSampleRow)
-
-
-class Stretch(NamedTuple):
-    """The steps since training last began: at a start of the trainer, or back at a checkpoint."""
-
-    at: StepRow | None
-    """The step that training stands at; None: the beginning."""
-    rows: list[StepRow]
-    """Its newest steps, the newest first; empty before the first one is done."""
-    from_step: int
-    """The step that it goes on from."""
-
-    @classmethod
-    def of(cls, store: RunStore) -> Stretch:
-        """The present one. Steps beyond it, done before and to be done again, are left out."""
-        origin = store.find_meta("origin", Origin)
-        attempt = store.newest(AttemptRow, "attempt")
-        if origin is None:  # no trainer yet, or one of an older version
-            rows = store.rows(StepRow, "ORDER BY step DESC LIMIT ?", (RATE_STEPS,))
-            return cls(rows[0] if rows else None, rows, 0)
-        if (
-            attempt is not None and attempt.attempt > origin.attempt
-        ):  # it is starting, and has not said from where
-            rows, from_step = [], attempt.from_step
-        else:
-            which = (origin.attempt, origin.rollbacks, origin.step, RATE_STEPS)
-            tail = "WHERE attempt = ? AND rollbacks = ? AND step > ? ORDER BY step DESC LIMIT ?"
-            rows, from_step = store.rows(StepRow, tail, which), origin.step
-        if rows:
-            return cls(rows[0], rows, from_step)
-        before = store.rows(StepRow, "WHERE step <= ? ORDER BY step DESC LIMIT 1", (from_step,))
-        return cls(before[0] if before else None, [], from_step)
-
-    def tokens_per_s(self, store: RunStore, plan: RunPlan) -> float | None:
-        """The speed of its newest steps, without pauses; that of the stretch before while it has none.
-
-        The first step of a stretch is left out once there is another: kernels are chosen and memory is allocated in
-        it. None: no step was ever done.
-        """
-        rows = [row for row in self.rows if row.step != self.from_step + 1] or self.rows
-        if not rows:
-            tail = "WHERE step <= ? ORDER BY step DESC LIMIT ?"
-            rows = store.rows(StepRow, tail, (self.from_step, RATE_STEPS))
-        seconds = sum(plan.tokens_per_step / row.tokens_per_s for row in rows if row.tokens_per_s > 0)
-        return len(rows) * plan.tokens_per_step / seconds if seconds else None
 
 
 class _Reading:
@@ -138,6 +94,12 @@ class _Reading:
     @property
     def state(self) -> RunState:
         return RunState.FAILED if self.is_abandoned else self.written_state
+
+    @property
+    def version(self) -> str:
+        """Of the llm-tui that keeps the run: its newest supervisor's, else its maker's."""
+        store = self.store
+        return store.find_meta("supervisor_version", str) or store.find_meta("version", str) or ""
 
     @property
     def tokens_per_s(self) -> float | None:
@@ -195,15 +157,19 @@ class _Reading:
         at = f"step {newest.step}" if newest else "the beginning"
         return f"Its supervisor is gone without a word; `llm-tui resume {self.folder.id}` goes on from {at}."
 
-    def snapshot(self, num_points: int, num_buckets: int) -> RunSnapshot:
+    def snapshot(self, num_points: int, num_buckets: int, span: TimeSpan, memory: CurveMemory) -> RunSnapshot:
         store, status = self.store, self.status()
         silent_s = None if self.supervisor is None else self.supervisor.age_s
         is_silent = silent_s is not None and silent_s > STALE_S and not self.written_state.is_over
-        where, origins = self.lineage.clause("evaluation")
-        evaluations = store.rows(EvaluationRow, f"WHERE {where} ORDER BY step", origins)
         by_both = _by_both_meters(self.energy)
         is_preparing = status.state is RunState.PREPARING
         ramp = store.ramp() if is_preparing else []
+        shown = shown_span(store, span, num_buckets)
+        first, last = self._shown_steps(span, shown)
+        thermal = _thermal_loss(store.rows(ThermalRow))
+        cooling_s = thermal.paused_s if thermal else 0.0
+        eta_low_s, eta_high_s = self.stretch.eta_range(store, status, cooling_s)
+        sensor = store.newest(SensorRow, "elapsed_s")
         return RunSnapshot(
             status=status,
             plan=self.plan,
@@ -212,13 +178,13 @@ class _Reading:
             is_stale=self.is_abandoned or is_silent,
             silent_s=silent_s,
             progress=store.newest(ProgressRow) if is_preparing else None,
-            train_losses=tuple(store.train_losses(num_points)),
-            val_losses=tuple(LossPoint(tokens=e.tokens, loss=e.val_loss) for e in evaluations),
+            train_losses=tuple(store.train_losses(num_points, first, last)),
+            val_losses=tuple(self.val_losses(first, last)),
             learning_rate=self.step.learning_rate if self.step else None,
             grad_norm=self.step.grad_norm if self.step else None,
             memory_bytes=self.step.memory_bytes if self.step else None,
-            sensors=self._sensors(num_buckets),
-            sensor=store.newest(SensorRow, "elapsed_s"),
+            sensors=memory.sensors(self.folder.id, store, num_buckets, shown, sensor),
+            sensor=sensor,
             cost=cost_view(self.energy, self.settings.energy, self.plan, status, self.tariff_rows),
             text_sample=self._newest(TextSampleRow, "text_sample"),
             events=tuple(reversed(store.rows(EventRow, "ORDER BY rowid DESC LIMIT 50"))),
@@ -226,9 +192,35 @@ class _Reading:
             num_checkpoints=store.num_rows(CheckpointRow),
             gpu_counter_j=by_both[0],
             gpu_integrated_j=by_both[1],
-            thermal=_thermal_loss(store.rows(ThermalRow)),
+            thermal=thermal,
             ramp=tuple(ramp),
+            version=self.version,
+            span=shown,
+            eta_low_s=eta_low_s,
+            eta_high_s=eta_high_s,
+            corpus_tokens=_corpus_tokens(self.folder),
+            limits=Limits(
+                max_gpu_celsius=self.settings.limits.max_gpu_celsius or None,
+                resume_gpu_celsius=self.settings.limits.resume_gpu_celsius or None,
+                gpu_watts=sensor.gpu_limit_watts if sensor else None,
+            ),
         )
+
+    def val_losses(self, first: int = 1, last: int | None = None) -> list[LossPoint]:
+        """The validations of some steps that lead to where training stands."""
+        where, origins = self.lineage.clause("evaluation")
+        tail = f"WHERE {where} AND step >= ? AND step <= ? ORDER BY step"
+        rows = self.store.rows(EvaluationRow, tail, (*origins, first - 1, 2**62 if last is None else last))
+        return [LossPoint(tokens=row.tokens, loss=row.val_loss, step=row.step, at=row.at) for row in rows]
+
+    def _shown_steps(self, span: TimeSpan, shown: ShownSpan | None) -> tuple[int, int | None]:
+        """The first and the last step of a stretch of time; None: up to where training stands."""
+        if shown is None or shown.from_at is None or span.width_s is None:
+            return 1, None
+        first = self.store.first_step_since(shown.from_at)
+        if span.until_s is None or shown.until_at is None:
+            return first, None
+        return first, self.store.first_step_since(shown.until_at) - 1
 
     def _phase(self) -> str:
         if self.state.is_over:
@@ -240,8 +232,18 @@ class _Reading:
             return self.trainer.phase if self.trainer.age_s - newest.age_s < STALE_S else newest.phase
         return newest.phase if newest else "starting"
 
-    def _sensors(self, num_buckets: int) -> dict[str, Series]:
-        return {name: self.store.series(name, num_buckets) for name in CHARTED_SENSORS}
+
+class _CorpusSize(msgspec.Struct):
+    """What of the corpus' manifest a viewer needs."""
+
+    train_tokens: int
+
+
+def _corpus_tokens(folder: RunFolder) -> int | None:
+    try:
+        return msgspec.json.decode(folder.corpus_path.read_bytes(), type=_CorpusSize).train_tokens
+    except (OSError, msgspec.MsgspecError):
+        return None
 
 
 def _by_both_meters(rows: list[EnergyRow]) -> tuple[float | None, float | None]:
@@ -278,8 +280,7 @@ def _beat_age_s(beat: HeartbeatRow) -> float:
 
 def describe_source(settings: Settings) -> str:
     """The corpus as the settings name it."""
-    source = settings.corpus.source
-    return source if isinstance(source, str) else ", ".join(source)
+    return ", ".join(settings.corpus.sources)
 
 
 def read_status(folder: RunFolder) -> Status:
@@ -291,11 +292,20 @@ def read_status(folder: RunFolder) -> Status:
         store.close()
 
 
-def read_snapshot(folder: RunFolder, num_points: int, num_buckets: int) -> RunSnapshot:
-    """Everything of the run screen. Raises: StoreError, SettingsError."""
+def read_snapshot(
+    folder: RunFolder,
+    num_points: int,
+    num_buckets: int,
+    span: TimeSpan = WHOLE,
+    memory: CurveMemory | None = None,
+) -> RunSnapshot:
+    """Everything of the run screen, its curves over a stretch of time. Raises: StoreError, SettingsError.
+
+    Who asks again and again keeps a `memory`.
+    """
     store = folder.open()
     try:
-        return _Reading(folder, store).snapshot(num_points, num_buckets)
+        return _Reading(folder, store).snapshot(num_points, num_buckets, span, memory or CurveMemory())
     finally:
         store.close()
 
@@ -312,6 +322,35 @@ def read_summary(folder: RunFolder) -> RunSummary:
             parameters=reading.plan.shape.parameters,
             is_stale=reading.is_abandoned,
             status=reading.status(),
+            version=reading.version,
+            tags=store.find_meta("tags", tuple[str, ...]) or (),
+            archived_at=store.find_meta("archived_at", float),
+        )
+    finally:
+        store.close()
+
+
+def read_curves(folder: RunFolder, num_points: int) -> RunCurves:
+    """One run of a comparison. Raises: StoreError, SettingsError."""
+    store = folder.open()
+    try:
+        reading = _Reading(folder, store)
+        status = reading.status()
+        return RunCurves(
+            run_id=folder.id,
+            state=status.state,
+            tags=store.find_meta("tags", tuple[str, ...]) or (),
+            tokens=status.tokens,
+            tokens_total=status.tokens_total,
+            loss=status.loss,
+            val_loss=status.val_loss,
+            val_bits_per_byte=status.val_bits_per_byte,
+            elapsed_s=status.elapsed_s,
+            machine_energy_j=status.machine_energy_j,
+            cost=status.cost,
+            currency=status.currency,
+            train_losses=tuple(store.train_losses(num_points)),
+            val_losses=tuple(reading.val_losses()),
         )
     finally:
         store.close()

@@ -1,4 +1,4 @@
-"""`python -m engine.train run|work|join|ramp|prove|generate|probe`: the door to torch for everything else."""
+"""`python -m engine.train run|work|join|ramp|prove|generate|export|probe`: the door to torch for everything else."""
 
 from __future__ import annotations
 
@@ -53,6 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
             return _prove(parsed)
         if parsed.verb == "generate":
             return _generate(parsed)
+        if parsed.verb == "export":
+            return _export(parsed)
         return _probe()
     except EngineError as error:
         sys.stderr.write(f"{error}\n")
@@ -91,6 +93,14 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument(
         "--source", default="", help='"model" or a checkpoint; default: the newest good one'
     )
+    export = verbs.add_parser(
+        "export", help="write a run's model for other programs; tells JSON lines of its progress"
+    )
+    export.add_argument("run_dir", type=Path)
+    export.add_argument("folder", type=Path, help="an empty folder to write into")
+    export.add_argument("--format", default="transformers", choices=("transformers", "gguf"))
+    export.add_argument("--numbers", default="f16", choices=("f32", "f16", "q8_0"))
+    export.add_argument("--source", default="", help="as of generate")
     verbs.add_parser("probe", help="print what torch can use, as JSON")
     return parser
 
@@ -192,6 +202,28 @@ def _generate(parsed: argparse.Namespace) -> int:
         seed=parsed.seed,
     )
     _say(stream)
+    return 0
+
+
+def _export(parsed: argparse.Namespace) -> int:
+    """A line `[done, total]` of bytes as it goes, and one with the source's name at the end."""
+    from engine.train.export import export_gguf, export_transformers
+
+    def tell(done_bytes: int, total_bytes: int) -> None:
+        _say([json.dumps([done_bytes, total_bytes]) + "\n"])
+
+    os.nice(5)  # a training on this very CPU goes first
+    run_dir = parsed.run_dir.resolve()
+    try:
+        if parsed.format == "gguf":
+            source = export_gguf(run_dir, parsed.folder, parsed.source, parsed.numbers, tell)
+        else:
+            source = export_transformers(run_dir, parsed.folder, parsed.source, tell)
+    except OSError as error:
+        raise EngineError(
+            f"The export could not be written: {error.strerror or error}.", "Make room on the disk."
+        ) from error
+    _say([json.dumps(source) + "\n"])
     return 0
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
-from engine.records import EvaluationRow, TextSampleRow
+from engine.records import EvaluationRow, FurtherSampleRow, TextSampleRow
 from engine.settings import TrainingSettings
 from engine.train.device import Accelerator
 from engine.train.evaluate import Validator
@@ -74,23 +75,34 @@ class Observer:
     def sample(self, step: int) -> None:
         """Let the model write a little and keep it; weights that can say nothing are left to the next steps."""
         self._journal.heartbeat.phase = "writing a sample"
-        prompt = self._settings.sample_prompt
-        try:
-            text = self._unless_out_of_memory("text sample", lambda: self._write(prompt))
-        except NoTextError as error:
-            self._journal.tell("warning", "non-finite", f"{error.title} There is no text sample.", step=step)
-            return
-        if text is not None:
-            self._journal.write(
-                TextSampleRow(
+        prompts = self._settings.sample_prompt
+        for number, prompt in enumerate([prompts] if isinstance(prompts, str) else prompts):
+            try:
+                text = self._unless_out_of_memory("text sample", partial(self._write, prompt))
+            except NoTextError as error:
+                self._journal.tell(
+                    "warning", "non-finite", f"{error.title} There is no text sample.", step=step
+                )
+                return
+            if text is None:
+                return
+            attempt, rollbacks = self._journal.attempt, self._journal.rollbacks
+            if number == 0:
+                row: TextSampleRow | FurtherSampleRow = TextSampleRow(
+                    step=step, at=time.time(), prompt=prompt, text=text, attempt=attempt, rollbacks=rollbacks
+                )
+            else:
+                row = FurtherSampleRow(
+                    key=f"{step}:{number}",
                     step=step,
+                    number=number,
                     at=time.time(),
                     prompt=prompt,
                     text=text,
-                    attempt=self._journal.attempt,
-                    rollbacks=self._journal.rollbacks,
+                    attempt=attempt,
+                    rollbacks=rollbacks,
                 )
-            )
+            self._journal.write(row)
 
     def _write(self, prompt: str) -> str:
         """What the model writes after the prompt, within its tokens and seconds."""

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -28,9 +28,15 @@ _DTYPES = {
 }
 
 
-def write_tensors(path: Path, tensors: Iterable[tuple[str, Tensor]], metadata: Mapping[str, str]) -> str:
+def write_tensors(
+    path: Path,
+    tensors: Iterable[tuple[str, Tensor]],
+    metadata: Mapping[str, str],
+    on_bytes: Callable[[int], None] | None = None,
+) -> str:
     """Write named tensors and sync the file, from a GPU one at a time; the sha256 of what was meant to be written.
 
+    `on_bytes` is told after each how many bytes of tensors are written.
     Raises: OSError where the disk is full or the folder cannot be written.
     """
     listed = list(tensors)
@@ -51,11 +57,15 @@ def write_tensors(path: Path, tensors: Iterable[tuple[str, Tensor]], metadata: M
         start = len(encoded).to_bytes(8, "little") + encoded
         digest = hashlib.sha256(start)
         file.write(start)
+        done_bytes = 0
         for _, tensor in listed:
             flat = tensor.detach().cpu().contiguous().flatten()
             data = flat.view(torch.uint8).numpy().data
             digest.update(data)
             file.write(data)
+            done_bytes += data.nbytes
+            if on_bytes:
+                on_bytes(done_bytes)
         file.flush()
         os.fsync(file.fileno())
     return digest.hexdigest()

@@ -49,5 +49,5 @@ def test_the_pictures_are_there() -> None:
 
 def test_the_entry_point_and_the_packages_are_as_promised() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-    assert project["project"]["scripts"] == {"llm-tui": "tui.cli:main"}
+    assert project["project"]["scripts"] == {"llm-tui": "tui.__main__:main"}
     assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == ["tui", "engine"]

@@ -139,3 +139,20 @@ def test_without_a_file_there_is_a_form(tmp_path: Path) -> None:
 def test_a_section_that_is_not_there_is_made() -> None:
     assert "[training]" in (text := edited("# mine\n[model]\n", {"training.seed": "3"}))
     assert settings_file.parse(text, "it").training.seed == 3
+
+
+def test_a_receivers_address_is_a_secret_that_is_neither_frozen_nor_told(path: Path, tmp_path: Path) -> None:
+    path.write_text('[notify]\nurl = "https://hooks.example.org/s3cret"\n')
+    assert [key.dotted for key in read_form(path).keys if key.is_secret] == ["notify.url"]
+    settings_file.freeze(settings_file.load(path), tmp_path / "frozen.toml")
+    assert "s3cret" not in (tmp_path / "frozen.toml").read_text()
+    with pytest.raises(SettingsError) as caught:
+        settings_file.load(path, [f"notify.url={'s3cret' * 400}"])
+    assert "s3cret" not in str(caught.value) and "notify.url" in str(caught.value)
+
+
+def test_an_offer_without_its_hours_can_be_frozen_and_read_again(path: Path, tmp_path: Path) -> None:
+    path.write_text('[[cloud.offers]]\nname = "a friend"\ngpu = "NVIDIA T4"\nusd_per_hour = 0.5\n')
+    settings = settings_file.load(path)
+    settings_file.freeze(settings, tmp_path / "frozen.toml")
+    assert settings_file.load(tmp_path / "frozen.toml") == settings

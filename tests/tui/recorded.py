@@ -18,11 +18,13 @@ import msgspec
 from msgspec.structs import replace
 
 from engine import settings_edit
+from engine.appearance import Appearance, read_appearance
 from engine.bill import CheckpointSize, DayLine, EntryDetail, StorageBook
 from engine.errors import EngineError
 from engine.estimate import Estimate, estimate
 from engine.ledger.breakeven import break_evens, move_of
 from engine.ledger.cloud import entry_flop, quotes_for, run_flop
+from engine.opening import Opening
 from engine.records import (
     Bucket,
     Check,
@@ -36,6 +38,7 @@ from engine.records import (
     EventRow,
     Figure,
     LedgerEntry,
+    Limits,
     LogMarkRow,
     LossPoint,
     OpenProcess,
@@ -48,8 +51,10 @@ from engine.records import (
     RunSummary,
     SensorRow,
     Series,
+    ShownSpan,
     Status,
     TextSampleRow,
+    TimeSpan,
 )
 from engine.runs.folder import RunFolder
 from engine.runs.logs import LogReader
@@ -57,6 +62,7 @@ from engine.settings import CloudOffer, CloudSettings, Settings
 from engine.settings_edit import SettingsForm
 from engine.settings_file import template
 from engine.shape import PRESETS
+from engine.shelf import Comparison, Difference, Removal, RemovalKind, RunCurves
 from engine.story import Digest, Incident, SampleAt, SampleBook, TextRequest
 
 NOW = time.time()
@@ -96,7 +102,9 @@ def plan(device: Device = CPU, preset: str = "tiny", tokens_total: int = 2_002_9
     )
 
 
-def losses(tokens: int, num_points: int = 300, noise: float = 0.05) -> tuple[LossPoint, ...]:
+def losses(
+    tokens: int, num_points: int = 300, noise: float = 0.05, took_s: float = 134.0
+) -> tuple[LossPoint, ...]:
     """A falling curve up to `tokens`."""
     chance = random.Random(7)
     return tuple(
@@ -106,6 +114,8 @@ def losses(tokens: int, num_points: int = 300, noise: float = 0.05) -> tuple[Los
             + 5.2 * math.exp(-14 * (index + 1) / num_points)
             - 0.6 * index / num_points
             + chance.gauss(0, noise),
+            step=tokens * (index + 1) // num_points // 4096,
+            at=NOW - took_s + took_s * (index + 1) / num_points,
         )
         for index in range(num_points)
     )
@@ -147,13 +157,15 @@ def sensors(device: Device) -> dict[str, Series]:
     return {
         "gpu_celsius": series("gpu_celsius", 66, 6, (60, 68)) if gpu else unknown("gpu_celsius"),
         "gpu_watts": series("gpu_watts", 34, 5, (60, 68)) if gpu else unknown("gpu_watts"),
-        "gpu_util_frac": unknown("gpu_util_frac"),
+        "gpu_util_frac": series("gpu_util_frac", 0.96, 0.02) if gpu else unknown("gpu_util_frac"),
         "cpu_celsius": series("cpu_celsius", 71, 8) if gpu else unknown("cpu_celsius"),
         "cpu_watts": unknown("cpu_watts"),
         "cpu_load_frac": series("cpu_load_frac", 0.9, 0.06),
         "machine_watts": series("machine_watts", 62, 9),
         "memory_used_bytes": unknown("memory_used_bytes"),
-        "gpu_memory_used_bytes": unknown("gpu_memory_used_bytes"),
+        "gpu_memory_used_bytes": series("gpu_memory_used_bytes", 3.3e9, 4e7)
+        if gpu
+        else unknown("gpu_memory_used_bytes"),
     }
 
 
@@ -346,12 +358,19 @@ def snapshot(
         the_plan = plan(device, "134m", 1_000_341_504)
     tokens = int(the_plan.tokens_total * (frac or 0))
     has_steps = frac is not None
+    is_gpu = device.kind == "cuda"
+    took_s = 134_000.0 if is_gpu else 134.0
+    is_moving = has_steps and state is RunState.RUNNING
+    gpu_status = {"elapsed_s": took_s, "machine_energy_j": 8.3e6, "cost": 0.39, "mfu_frac": 0.431} | (
+        {"tokens_per_second": 3_120.0} if has_steps else {}
+    )
     base = RunSnapshot(
         status=status(
             state,
             the_plan,
             frac,
             eta_s=(186_000.0 if device.kind == "cuda" else 187.0) if state is RunState.RUNNING else None,
+            **gpu_status if device.kind == "cuda" else {},
         ),
         plan=the_plan,
         corpus="builtin:python",
@@ -359,8 +378,8 @@ def snapshot(
         is_stale=False,
         silent_s=0.6,
         progress=None,
-        train_losses=losses(tokens) if has_steps else (),
-        val_losses=losses(tokens, 9, 0.01) if has_steps else (),
+        train_losses=losses(tokens, took_s=took_s) if has_steps else (),
+        val_losses=losses(tokens, 9, 0.01, took_s) if has_steps else (),
         learning_rate=4e-3 if has_steps else None,
         grad_norm=0.83 if has_steps else None,
         memory_bytes=734 * 2**20 if has_steps else None,
@@ -370,8 +389,11 @@ def snapshot(
             gpu_watts_source="nvml" if device.kind == "cuda" else None,
             cpu_watts_source="estimate",
             machine_watts_source="partly measured" if device.kind == "cuda" else "estimate",
+            gpu_limit_watts=35.0 if is_gpu else None,
+            gpu_memory_used_bytes=3_420_000_000 if is_gpu else None,
+            gpu_memory_total_bytes=4 * 2**30 if is_gpu else None,
         ),
-        cost=cost(device, 8_300.0 if has_steps else None),
+        cost=cost(device, (8.3e6 if is_gpu else 8_300.0) if has_steps else None),
         text_sample=SAMPLE if has_steps else None,
         events=EVENTS if has_steps else EVENTS[:1],
         checkpoint=CheckpointRow(
@@ -380,6 +402,13 @@ def snapshot(
         if has_steps
         else None,
         num_checkpoints=2 if has_steps else 0,
+        span=ShownSpan(
+            from_s=0.0, until_s=took_s, newest_s=took_s, is_whole=True, from_at=NOW - took_s, until_at=NOW
+        ),
+        eta_low_s=(171_000.0 if is_gpu else 180.0) if is_moving else None,
+        eta_high_s=(214_000.0 if is_gpu else 221.0) if is_moving else None,
+        corpus_tokens=310_000_000 if is_gpu else 3_900_000,
+        limits=Limits(max_gpu_celsius=87.0, resume_gpu_celsius=70.0, gpu_watts=35.0 if is_gpu else None),
     )
     return replace(base, **changes)
 
@@ -440,6 +469,29 @@ def in_state(name: str) -> RunSnapshot:
     if name == "finished":
         return snapshot(RunState.FINISHED, frac=1.0)
     return snapshot()
+
+
+def in_span(shot: RunSnapshot, span: TimeSpan) -> RunSnapshot:
+    """The same run with the curves of a stretch of time; its steps took equally long."""
+    if shot.span is None or span.width_s is None:
+        return shot
+    newest_s = shot.span.newest_s
+    until_s = newest_s if span.until_s is None else span.until_s
+    shown = ShownSpan(
+        from_s=until_s - span.width_s,
+        until_s=until_s,
+        newest_s=newest_s,
+        is_whole=False,
+        from_at=NOW - newest_s + until_s - span.width_s,
+        until_at=NOW - newest_s + until_s,
+    )
+
+    def within(points: tuple[LossPoint, ...]) -> tuple[LossPoint, ...]:
+        return tuple(p for p in points if shown.from_at <= (p.at or NOW) <= shown.until_at)
+
+    return replace(
+        shot, train_losses=within(shot.train_losses), val_losses=within(shot.val_losses), span=shown
+    )
 
 
 def summary(shot: RunSnapshot, run_id: str = RUN_ID, ago_s: float = 140.0) -> RunSummary:
@@ -793,6 +845,7 @@ class RecordedBridge:
         self.asked: list[tuple[str, str]] = []
         self.started: list[dict[str, str]] = []
         self.num_snapshots = 0
+        self.spans: list[TimeSpan] = []
         self.failure: EngineError | None = None
         self.known: tuple[Check, ...] = ()
         self.slow: dict[str, float] = {}
@@ -809,8 +862,19 @@ class RecordedBridge:
         if has_settings:
             self.settings_path.write_text(template(), "utf-8")
         self.digest: Digest | None = None
+        self.tags: dict[str, tuple[str, ...]] = {}
+        self.removed: list[tuple[str, str]] = []
         self.book = SampleBook(run_id=RUN_ID, samples=samples(), sources=("step-400", "step-200"))
         self.texts: list[TextRequest] = []
+
+    def appearance(self) -> Appearance:
+        return read_appearance(self.settings_path)
+
+    def opening(self) -> Opening:
+        return Opening("" if self.shots or not self.is_workspace else "preflight")
+
+    def keep_theme(self, name: str) -> None:
+        self.save_settings(self.settings_form(), {"ui.theme": f'"{name}"'})
 
     def has_settings(self) -> bool:
         return self.is_workspace
@@ -821,13 +885,17 @@ class RecordedBridge:
         return self.settings_path
 
     def runs(self) -> tuple[RunSummary, ...]:
-        return tuple(summary(shot, run_id) for run_id, shot in self.shots.items())
+        return tuple(
+            replace(summary(shot, run_id), tags=self.tags.get(run_id, ()))
+            for run_id, shot in self.shots.items()
+        )
 
-    def snapshot(self, run_id: str) -> RunSnapshot:
+    def snapshot(self, run_id: str, span: TimeSpan, num_columns: int) -> RunSnapshot:
         self.num_snapshots += 1
+        self.spans.append(span)
         if self.failure:
             raise self.failure
-        return self.shots[run_id]
+        return in_span(self.shots[run_id], span)
 
     def start(self, waivers: Mapping[str, str], ticks: Sequence[str] = ()) -> str:
         if self.failure:
@@ -932,3 +1000,65 @@ class RecordedBridge:
             raise self.failure
         self.applied.append(action)
         return f"{action}: done."
+
+    # --- the shelf of runs ---
+
+    def set_tags(self, run_id: str, tags: Sequence[str]) -> tuple[str, ...]:
+        if any(len(tag) > 24 for tag in tags):
+            raise EngineError(f"{tags[0]!r} cannot be a tag.", "Make it shorter.")
+        self.tags[run_id] = tuple(tags)
+        return self.tags[run_id]
+
+    def removal(self, run_id: str, kind: RemovalKind) -> Removal:
+        if not self.shots[run_id].status.state.is_over:
+            raise EngineError(f"Run {run_id} is going.", "Stop it first.")
+        return Removal(
+            run_id=run_id,
+            kind=kind,
+            freed_bytes=108_000_000,
+            goes="2 checkpoints",
+            stays="its model and curves",
+        )
+
+    def remove(self, run_id: str, kind: RemovalKind) -> Removal:
+        told = self.removal(run_id, kind)
+        self.removed.append((run_id, kind))
+        if kind == "delete":
+            del self.shots[run_id]
+        return told
+
+    def compare(self, run_ids: Sequence[str], num_columns: int) -> Comparison:
+        curves = []
+        for number, run_id in enumerate(run_ids):
+            shot = self.shots[run_id]
+            points = tuple(
+                LossPoint(tokens=p.tokens, loss=p.loss + 0.15 * number, step=p.step, at=p.at)
+                for p in shot.train_losses
+            )
+            curves.append(
+                RunCurves(
+                    run_id=run_id,
+                    state=shot.status.state,
+                    tags=self.tags.get(run_id, ()),
+                    tokens=shot.status.tokens,
+                    tokens_total=shot.status.tokens_total,
+                    loss=shot.status.loss,
+                    val_loss=shot.status.val_loss,
+                    val_bits_per_byte=shot.status.val_bits_per_byte,
+                    elapsed_s=shot.status.elapsed_s,
+                    machine_energy_j=shot.status.machine_energy_j,
+                    cost=shot.status.cost,
+                    currency=shot.status.currency,
+                    train_losses=points,
+                    val_losses=shot.val_losses,
+                )
+            )
+        differences = (
+            Difference(
+                key="training.learning_rate",
+                values=tuple(f"{0.004 / (n + 1):g}" for n in range(len(run_ids))),
+            ),
+            Difference(key="training.optimizer", values=("muon", *["adamw"] * (len(run_ids) - 1))),
+            Difference(key="corpus.source", values=("builtin:python", *["texts"] * (len(run_ids) - 1))),
+        )
+        return Comparison(runs=tuple(curves), differences=differences)

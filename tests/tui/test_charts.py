@@ -7,8 +7,9 @@ from textual.geometry import Region
 from engine.records import Bucket, LossPoint, Series
 from tests.tui.recorded import losses
 from tui.theme import NIGHT
+from tui.widgets.axis import column_means, nice_step, x_end, y_range
 from tui.widgets.lines import crop, length, wrap
-from tui.widgets.loss_chart import LossChart, column_means, nice_step, x_end, y_range
+from tui.widgets.loss_chart import LossChart
 from tui.widgets.trend import trend
 
 
@@ -52,7 +53,7 @@ def test_axes_hold_still_while_the_curve_grows() -> None:
 
 def test_noise_is_averaged_a_column() -> None:
     points = [LossPoint(tokens=tokens, loss=4.0 + (-1) ** tokens) for tokens in range(1, 101)]
-    means = column_means(points, 100, 10)
+    means = column_means(points, (0, 100), 10)
     assert len(means) == 10 and all(abs(point.loss - 4.0) < 0.3 for point in means)
 
 

@@ -47,6 +47,24 @@ async def test_two_steps_stand_side_by_side(size: tuple[int, int]) -> None:
         assert screen._left_step == 200
 
 
+async def test_several_fixed_prompts_are_looked_at_one_by_one() -> None:
+    bridge = RecordedBridge(in_state("running"))
+    further = [
+        replace(sample, prompt="class ", text=f"Other{sample.step}:") for sample in bridge.book.samples
+    ]
+    bridge.book = replace(bridge.book, samples=(*bridge.book.samples, *further))
+    async with opened(bridge, (120, 34)) as (app, pilot):
+        screen = await show(app, pilot)
+        assert "prompt 1 of 2" in text(app) and "f Prompt" in text(app) and screen.steps.num_rows == 4
+        await pilot.press("j", "f")
+        await until(pilot, lambda: "prompt 2 of 2" in text(app))
+        assert (
+            "class Other300:" in text(app) and "class Other100:" in text(app) and screen.steps.num_rows == 4
+        )
+        await pilot.press("f")
+        await until(pilot, lambda: "prompt 1 of 2" in text(app) and "Other" not in text(app))
+
+
 async def test_a_prompt_of_ones_own_is_asked_for_and_written() -> None:
     bridge = RecordedBridge(in_state("running"))
     async with opened(bridge) as (app, pilot):
@@ -162,13 +180,14 @@ async def test_a_real_run_is_looked_at_asked_and_its_settings_changed(
     make_workspace: Callable[..., Workspace],
 ) -> None:
     workspace = make_workspace(tokens=20_480)
-    run_id = workspace.start()
+    run_id = workspace.start(overrides=['training.sample_prompt=["def ", "class "]'])
     await asyncio.to_thread(wait_for, lambda: workspace.status(run_id).state is RunState.FINISHED, 120)
     app = LlmTui(workspace.folder)
     async with app.run_test(size=(120, 34)) as pilot:
         await until(pilot, lambda: app.current_mode == "preflight", 20)
         screen = await show(app, pilot)
         assert screen._book is not None and screen._book.sources[0] == "model" and screen._book.samples
+        assert {sample.prompt for sample in screen._book.samples} == {"def ", "class "}
         await pilot.press("p", "ctrl+u", *"import ", "enter")
         await until(pilot, lambda: not screen._is_writing and bool(screen._own), 120)
         assert "import " in screen.right.plain and "the finished" not in screen.right.plain

@@ -201,3 +201,22 @@ async def test_leaving_asks_first_where_something_is_not_saved() -> None:
         assert app.is_running and app.screen is screen
         await pilot.press("3", "q", "y")
         await until(pilot, lambda: not app.is_running)
+
+
+def test_a_secret_is_dots_on_the_screen() -> None:
+    from engine.settings_edit import KeyForm
+    from tui.widgets.settings_panels import shown
+
+    key = KeyForm(
+        dotted="notify.url",
+        value='"https://hooks.example.org/s3cret"',
+        default='""',
+        is_in_file=True,
+        expected="",
+        reason="",
+        unit="",
+        choices=(),
+        is_secret=True,
+    )
+    assert "s3cret" not in shown(key, key.value) and shown(key, key.value)
+    assert shown(key, '""') == '""', "that none is set is no secret"

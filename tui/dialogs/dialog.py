@@ -6,10 +6,13 @@ from typing import ClassVar, Generic, TypeVar
 
 from textual.app import ComposeResult
 from textual.await_complete import AwaitComplete
+from textual.binding import Binding
 from textual.containers import Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
+
+from tui import format as fmt
 
 Result = TypeVar("Result")
 
@@ -46,8 +49,8 @@ class Dialog(Question[Result], Generic[Result]):
 
     def __init__(self, title: str, text: str, keys: str) -> None:
         super().__init__()
-        self._heading = title
-        self._text = text
+        self._heading = fmt.clean(title)
+        self._text = fmt.clean(text, keep_newlines=True)
         self._keys = keys
 
     def compose(self) -> ComposeResult:
@@ -56,7 +59,17 @@ class Dialog(Question[Result], Generic[Result]):
             box.border_title = Content(self._heading)
             yield Static(Content(self._text), id="text")
             yield from self.compose_answer()
-            yield Static(Content(self._keys), id="keys")
+            yield Static(Content(self._own(self._keys)), id="keys")
+
+    def _own(self, keys: str) -> str:
+        """The row of keys with the person's own in their places."""
+        own = getattr(self.app, "own_keys", {})
+        if not own:
+            return keys
+        from tui.keymap import retold
+
+        bindings = [binding for binding in self.BINDINGS if isinstance(binding, Binding)]
+        return "      ".join(retold(part, bindings, own) for part in keys.split("      "))
 
     def compose_answer(self) -> ComposeResult:
         """What stands between the text and the keys: nothing, unless a dialog asks for more than yes or no."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import getters, on, work
 from textual.app import ComposeResult
@@ -11,7 +11,6 @@ from textual.containers import Container
 from textual.events import Resize, ScreenResume, ScreenSuspend
 
 from engine.errors import BlockedError, EngineError
-from engine.records import Check, RemedyAction
 from tui import format as fmt
 from tui.bridge import in_thread
 from tui.check_board import CheckBoard
@@ -31,6 +30,9 @@ from tui.widgets.checklist import CheckList
 from tui.widgets.panel import Panel
 from tui.widgets.rows import Rows
 from tui.widgets.start_line import StartLine
+
+if TYPE_CHECKING:
+    from engine.records import Check, RemedyAction
 
 
 class PreflightScreen(RoomScreen):
@@ -93,7 +95,11 @@ Grey lines with an age are of the last time, and do not count.
         """Begin to check at once; with a run going, only when asked: the rehearsal would disturb it."""
         super().on_mount()
         self._clock = self.set_interval(1.0, self._show)
-        if not self._live_run:
+        # What is read or begun here waits for the first paint, which would wait for it.
+        self.call_after_refresh(self._open)
+
+    def _open(self) -> None:
+        if not self._live_run and not self.room_app.is_read_only:
             self._begin()
         else:
             self._show()
@@ -105,7 +111,7 @@ Grey lines with an age are of the last time, and do not count.
         self._clock.resume()
         board = self._board
         is_untouched = board.state == "idle" and not board.trouble and not board.is_cancelled
-        if is_untouched and board.steps and not self._live_run:
+        if is_untouched and board.steps and not self._live_run and not self.room_app.is_read_only:
             self._begin()
 
     @on(ScreenSuspend)

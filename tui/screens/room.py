@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual import getters
 from textual.app import ComposeResult
+from textual.binding import ActiveBinding, Binding
 from textual.screen import Screen
 
 from tui.dialogs.help import HelpDialog
+from tui.verbs import is_changing
 from tui.widgets.header_line import HeaderLine
 from tui.widgets.key_line import KeyLine
 from tui.widgets.panel import Panel
@@ -38,6 +40,11 @@ class RoomScreen(Screen[None]):
     _offered: tuple[object, ...] = ()
     header = getters.query_one(HeaderLine)
 
+    def __init__(self) -> None:
+        super().__init__()
+        # What Textual 8.2 would parse and apply once more for a screen that is new: it is styled as it is mounted.
+        self._css_update_count = self.app._css_update_count
+
     def compose(self) -> ComposeResult:
         """Header, the screen's own widgets, footer."""
         yield HeaderLine(self.MODE, self.room_app.folder)
@@ -60,9 +67,18 @@ class RoomScreen(Screen[None]):
         """Follow what the header tells."""
         self.watch(self.app, "snapshot", self._show_state)
         self.watch(self.app, "runs", self._show_state)
+        self.watch(self.app, "own_keys", self._show_state)
 
     def _show_state(self) -> None:
         self.header.show(self.room_app.snapshot, self.room_app.runs)
+
+    @property
+    def active_bindings(self) -> dict[str, ActiveBinding]:
+        """What can be done now; a viewer that is to read alone is offered nothing else."""
+        found = super().active_bindings
+        if not self.room_app.is_read_only:
+            return found
+        return {key: active for key, active in found.items() if not is_changing(active.binding.action)}
 
     def offer(self, *facts: object) -> None:
         """Let the footer follow what `check_action` goes by; the same facts again send nothing."""
@@ -83,7 +99,15 @@ class RoomScreen(Screen[None]):
 
     def action_show_help(self) -> None:
         """Help for this screen, and for the panel that has the focus."""
+        app = self.room_app
         about = getattr(self.focused, "help_text", "") or getattr(self.focused, "HELP", None) or ""
         heading = f"{self.focused.border_title}\n" if isinstance(self.focused, Panel) else "In the list\n"
         parts = [self.HELP_TEXT.strip(), f"{heading}  {about}" if about else "", KEYS_EVERYWHERE.strip()]
-        self.app.push_screen(HelpDialog(f"Help: {self.MODE}", "\n\n".join(part for part in parts if part)))
+        text = "\n\n".join(part for part in parts if part)
+        if app.own_keys:
+            from tui.keymap import retold
+
+            focused = self.focused.BINDINGS if self.focused is not None else []
+            bindings = [b for b in (*app.BINDINGS, *focused, *self.BINDINGS) if isinstance(b, Binding)]
+            text = retold(text, bindings, app.own_keys)
+        self.app.push_screen(HelpDialog(f"Help: {self.MODE}", text))

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from textual import getters
+from textual import getters, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.content import Content
 from textual.widgets import Static
 
-from engine.records import RunSnapshot, RunState
+from engine.records import RunSnapshot, RunState, TimeSpan
 from tui import format as fmt
 from tui.dialogs.confirm import StopRunDialog
 from tui.messages import VerbRequested
 from tui.screens.room import RoomScreen
+from tui.time_span import moved, span_text, zoomed
 from tui.verbs import possible_verbs
 from tui.widgets.cost_panel import CostPanel
+from tui.widgets.curve_chart import CurveChart
 from tui.widgets.facts_panel import Fact, FactsPanel
 from tui.widgets.lines import BLUE, ORANGE, STRONG, TEXT
 from tui.widgets.loss_chart import LossChart
 from tui.widgets.panel import Panel
-from tui.widgets.progress_panel import ProgressPanel
+from tui.widgets.progress_panel import ProgressPanel, epochs
 from tui.widgets.ramp_panel import RampPanel
 from tui.widgets.sensors_panel import SensorsPanel, gauges
 from tui.widgets.text_panels import EventsPanel, SamplePanel
@@ -43,16 +45,34 @@ Closing the app leaves the run alone; stopping it is a key of its own.
   p    pause, and go on
   c    write a checkpoint now
   x    stop the run (asks first; r goes on later)
-  r    go on with a run that was stopped, failed or was abandoned
+  r    go on with one that was stopped, failed or abandoned
   d    leave the app, the run goes on
+
+  + -  less or more time in the curves, from 5 minutes on
+  , .  earlier and later      0  the whole run
+
+The end is told at the present speed; in brackets, as fast and
+as slow as it went so far, with validations and cooling.
 """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("p", "ask('pause')", "Pause", tooltip="Pause after this step", id="run.pause"),
         Binding("p", "unpause", "Go on", tooltip="Go on with the paused run", id="run.unpause"),
         Binding("r", "resume", "Resume", tooltip="Go on from the newest checkpoint", id="run.resume"),
-        Binding("c", "ask('checkpoint')", "Checkpoint", tooltip="Write one now", id="run.checkpoint"),
+        Binding("c", "ask('checkpoint')", "Save", tooltip="Write a checkpoint now", id="run.checkpoint"),
         Binding("x", "stop_run", "Stop", tooltip="Write a checkpoint and end", id="run.stop"),
         Binding("d", "detach", "Detach", tooltip="Leave the app, the run goes on", id="run.detach"),
+        Binding(
+            "plus,equals_sign",
+            "zoom_time(1)",
+            "Time",
+            key_display="+-",
+            tooltip="Less time in the curves",
+            id="run.narrow",
+        ),
+        Binding("minus", "zoom_time(-1)", "More time", show=False, id="run.widen"),
+        Binding("comma,less_than_sign", "move_time(-1)", "Earlier", show=False, id="run.earlier"),
+        Binding("full_stop,greater_than_sign", "move_time(1)", "Later", show=False, id="run.later"),
+        Binding("0", "whole_run", "Whole run", show=False, id="run.whole"),
     ]
     progress = getters.query_one(ProgressPanel)
     chart = getters.query_one(LossChart)
@@ -75,7 +95,7 @@ Closing the app leaves the run alone; stopping it is a key of its own.
     def on_mount(self) -> None:
         """Follow the followed run."""
         super().on_mount()
-        for name in ("snapshot", "trouble", "asked_verb"):
+        for name in ("snapshot", "trouble", "asked_verb", "span"):
             self.watch(self.app, name, self._show)
 
     def _show(self) -> None:
@@ -89,12 +109,25 @@ Closing the app leaves the run alone; stopping it is a key of its own.
             return
         self._show_ramp(snapshot)
         waiting_for = _waiting_for(snapshot)
-        self.chart.show(snapshot.train_losses, snapshot.val_losses, snapshot.status.tokens_total, waiting_for)
+        self.chart.show(
+            snapshot.train_losses,
+            snapshot.val_losses,
+            snapshot.status.tokens_total,
+            waiting_for,
+            is_part=snapshot.span is not None and not snapshot.span.is_whole,
+        )
         self.numbers.show(number_facts(snapshot))
         self.query_one(SensorsPanel).show(gauges(snapshot))
+        self._name_span(snapshot)
         self.query_one(CostPanel).show(snapshot.cost, snapshot.status.state.is_over)
         self.query_one(EventsPanel).show(snapshot.events)
         self.query_one(SamplePanel).show(snapshot.text_sample)
+
+    def _name_span(self, snapshot: RunSnapshot) -> None:
+        """Say in the frames how much time the curves show."""
+        words = span_text(self._span, snapshot.span)
+        self.chart.set_subtitle(words)
+        self.query_one(SensorsPanel).set_subtitle(words)
 
     def _show_ramp(self, snapshot: RunSnapshot) -> None:
         """In the chart's place while there are no losses yet; the focus goes along."""
@@ -155,6 +188,39 @@ Closing the app leaves the run alone; stopping it is a key of its own.
                 StopRunDialog(snapshot.status.id), lambda is_sure: self._ask("stop") if is_sure else None
             )
 
+    # --- how much time the curves show --------------------------------------------------------------------------
+
+    @property
+    def _span(self) -> TimeSpan:
+        return self.room_app.span or TimeSpan()
+
+    def _show_span(self, span: TimeSpan) -> None:
+        if span != self._span:
+            self.room_app.span = span
+            self.room_app.follower.wake()
+
+    def action_zoom_time(self, direction: int) -> None:
+        """Less time (1), or more."""
+        if (snapshot := self.room_app.snapshot) is not None:
+            self._show_span(zoomed(self._span, snapshot.span, direction))
+
+    def action_move_time(self, direction: int) -> None:
+        """Earlier (-1), or later."""
+        if (snapshot := self.room_app.snapshot) is not None:
+            self._show_span(moved(self._span, snapshot.span, direction))
+
+    def action_whole_run(self) -> None:
+        """All of it."""
+        self._show_span(TimeSpan())
+
+    @on(CurveChart.ZoomAsked)
+    def _zoom(self, message: CurveChart.ZoomAsked) -> None:
+        self.action_zoom_time(message.direction)
+
+    @on(CurveChart.EdgeReached)
+    def _move(self, message: CurveChart.EdgeReached) -> None:
+        self.action_move_time(message.direction)
+
     def action_detach(self) -> None:
         """Leave; the run goes on."""
         self.room_app.leave()
@@ -167,7 +233,8 @@ Closing the app leaves the run alone; stopping it is a key of its own.
 _NO_RUN = "No run yet. Press 1 for the checks, and s there to start one."
 _NUMBERS_HELP = (
     "The newest numbers. Loss and validation are nats a token; bits a byte compares models with different "
-    "tokenizers. Batch is sequences at a time, times how often they are added up for one step."
+    "tokenizers. Of peak is what training makes of the most that this device was measured to give (MFU). J/token is "
+    "the energy of the whole machine. Batch is sequences at a time, times how often they are added up for one step."
 )
 
 
@@ -179,9 +246,14 @@ def number_facts(snapshot: RunSnapshot) -> list[Fact]:
     return [
         ("loss", fmt.number(status.loss, 3), BLUE),
         ("validation", fmt.number(status.val_loss, 3), ORANGE),
+        _memory_fact(snapshot),
+        ("of peak", fmt.percent(status.mfu_frac), TEXT),
+        ("J/token", fmt.number(_joules_per_token(snapshot), 4), TEXT),
+        ("learn. rate", fmt.rate(snapshot.learning_rate), TEXT),
         ("bits a byte", fmt.number(status.val_bits_per_byte, 3), STRONG),
-        ("rate", fmt.rate(snapshot.learning_rate), TEXT),
-        ("memory", fmt.size(snapshot.memory_bytes), TEXT),
+        ("tokens/s", fmt.count(status.tokens_per_second), TEXT),
+        ("epoch", epochs(snapshot), TEXT),
+        ("step", f"{fmt.UNKNOWN if status.step is None else status.step}/{status.steps}", TEXT),
         ("batch", batch, TEXT),
         ("restarts", str(status.restarts), TEXT),
         ("checkpoint", checkpoint, TEXT),
@@ -193,6 +265,20 @@ def number_facts(snapshot: RunSnapshot) -> list[Fact]:
         *_meter_facts(snapshot),
         *_heat_facts(snapshot),
     ]
+
+
+def _memory_fact(snapshot: RunSnapshot) -> Fact:
+    """Of a GPU what all of its memory holds, of what there is; of a CPU what the trainer holds."""
+    sensor = snapshot.sensor
+    if sensor is None or sensor.gpu_memory_used_bytes is None or sensor.gpu_memory_total_bytes is None:
+        return ("memory", fmt.size(snapshot.memory_bytes), TEXT)
+    used, total = sensor.gpu_memory_used_bytes / 2**30, sensor.gpu_memory_total_bytes / 2**30
+    return ("VRAM, GiB", f"{used:.2f}/{total:.2f}", TEXT)
+
+
+def _joules_per_token(snapshot: RunSnapshot) -> float | None:
+    joules, tokens = snapshot.status.machine_energy_j, snapshot.status.tokens
+    return joules / tokens if joules is not None and tokens else None
 
 
 def _meter_facts(snapshot: RunSnapshot) -> list[Fact]:

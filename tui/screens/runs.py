@@ -2,56 +2,35 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import contextlib
+from typing import TYPE_CHECKING, ClassVar
 
-from textual import getters, on
+from textual import getters, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
 from textual.content import Content
-from textual.widgets import DataTable, Static
+from textual.widgets import DataTable, Input, Static
 
+from engine.errors import EngineError
 from engine.records import RunSummary
 from tui import format as fmt
+from tui.bridge import in_thread
 from tui.dialogs.confirm import StopRunDialog
-from tui.messages import RunOpenRequested, VerbRequested
+from tui.late_messages import ComparisonArrived, RemovalWeighed, RunRemoved, RunTagged
+from tui.messages import CallFailed, RunOpenRequested, VerbRequested
 from tui.screens.room import RoomScreen
-from tui.verbs import possible_verbs, state_sign
+from tui.verbs import possible_verbs
 from tui.widgets.facts_panel import Fact, FactsPanel
+from tui.widgets.line_input import LineInput
 from tui.widgets.lines import MUTED, STRONG, TEXT
+from tui.widgets.overlay_panels import LETTERS, MOST_RUNS, OverlayChart
 from tui.widgets.panel import Panel
-from tui.widgets.record_table import Column, RecordTable
+from tui.widgets.record_table import RecordTable
+from tui.widgets.run_table import RunTable, columns, matches, state_text, tags_text
 
-
-def _state(run: RunSummary) -> str:
-    sign, word, _ = state_sign(run.status, run.is_stale)
-    return f"{sign} {word}"
-
-
-def _progress(run: RunSummary) -> str:
-    total = run.status.tokens_total
-    return fmt.percent((run.status.tokens or 0) / total if total else None)
-
-
-COLUMNS: tuple[Column[RunSummary], ...] = (
-    Column("Run", lambda run: fmt.clean(run.id)),
-    Column("State", _state),
-    Column("Began", lambda run: fmt.date(run.created_at), is_for_wide=True),
-    Column("Model", lambda run: f"{fmt.clean(run.preset)} {fmt.count(run.parameters)}", is_for_wide=True),
-    Column("Done", _progress, is_number=True),
-    Column("Loss", lambda run: fmt.number(run.status.loss, 3), is_number=True),
-    Column("Val.", lambda run: fmt.number(run.status.val_loss, 3), is_number=True),
-    Column("Took", lambda run: fmt.duration(run.status.elapsed_s), is_number=True, is_for_wide=True),
-    Column("Cost", lambda run: fmt.money(run.status.cost, run.status.currency), is_number=True),
-)
-
-
-class RunTable(RecordTable[RunSummary]):
-    """The runs; enter opens the selected one."""
-
-    HELP = "The runs, newest first. Enter shows the selected one on the run screen."
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "select_cursor", "Open", tooltip="Show it on the run screen", id="runs.open"),
-    ]
+if TYPE_CHECKING:
+    from engine.shelf import RemovalKind
 
 
 class RunsScreen(RoomScreen):
@@ -60,28 +39,58 @@ class RunsScreen(RoomScreen):
     MODE = "runs"
     CSS_PATH = "runs.tcss"
     AUTO_FOCUS = "RecordTable"
+    VERTICAL_BREAKPOINTS = [*RoomScreen.VERTICAL_BREAKPOINTS, (44, "-high")]
     HELP_TEXT = """
 Every run of this workspace, newest first.
 
   enter    show the selected run on the run screen
   p r      pause it, or go on with it
   x        stop it (asks first)
+
+  space    mark it or not; escape unmarks all, ends the filter
+  o        the marked runs in one chart, with what differs
+  /        filter by words of name, state, model and tags;
+           -word leaves out
+  s S      sort by the next column; the other way round
+  t        its tags
+  a D      archive or delete it: asks, and says what it frees
 """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("p", "ask('pause')", "Pause", id="runs.pause"),
         Binding("r", "ask('resume')", "Resume", tooltip="Go on with it", id="runs.resume"),
         Binding("x", "stop_run", "Stop", tooltip="Write a checkpoint and end", id="runs.stop"),
+        Binding("space", "mark", "Mark", tooltip="For the comparison", id="runs.mark"),
+        Binding("o", "overlay", "Overlay", tooltip="The marked runs in one chart", id="runs.overlay"),
+        Binding("slash", "filter", "Filter", tooltip="Only some of the runs", id="runs.filter"),
+        Binding("t", "tag", "Tags", tooltip="Words to find it by", id="runs.tag"),
+        Binding("a", "remove('archive')", "Archive", tooltip="Delete its checkpoints", id="runs.archive"),
+        Binding("D,delete", "remove('delete')", "Delete", tooltip="Delete its folder", id="runs.delete"),
+        Binding("escape", "clear", "Clear", show=False, tooltip="No mark, no filter", id="runs.clear"),
     ]
     table = getters.query_one("#table", RecordTable)
     about = getters.query_one("#about", FactsPanel)
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._marked: dict[str, None] = {}
+        """In the order of marking."""
+        self._wanted = ""
+        """What the runs are filtered by; empty: all are shown."""
+        self._tagged_id = ""
+        self._previewed: tuple[object, ...] = ()
+        """The runs of the preview and the steps they had made."""
+
     def compose_room(self) -> ComposeResult:
         """The table, and more on the selected run."""
-        yield RunTable(COLUMNS, id="table")
+        yield RunTable(columns(self._letter_of), id="table")
         yield Static(Content("No run yet. Press 1 for the checks, and s there to start one."), id="nothing")
-        yield FactsPanel(
-            "Selected run", id="about", column_width=36, help_text="More on the run under the cursor."
-        )
+        with Horizontal(id="below"):
+            yield FactsPanel(
+                "Selected run", id="about", column_width=36, help_text="More on the run under the cursor."
+            )
+            yield OverlayChart(id="preview")
+        yield LineInput("words of name, state, model and tags; -word leaves out", id="filter")
+        yield LineInput("tags, a blank between them; empty takes all away", id="tags")
 
     def on_mount(self) -> None:
         """Follow the list of runs."""
@@ -89,15 +98,45 @@ Every run of this workspace, newest first.
         self.watch(self.app, "runs", self._show)
 
     def _show(self) -> None:
-        self.set_class(not self.room_app.runs, "-empty")
-        self.table.show({run.id: run for run in self.room_app.runs})
+        runs = self.room_app.runs
+        self.set_class(not runs, "-empty")
+        shown = {run.id: run for run in runs if matches(run, self._wanted)}
+        known = {run.id for run in runs}
+        self._marked = {run_id: None for run_id in self._marked if run_id in known}
+        self.table.show(shown)
+        told = [f"/{self._wanted} {len(shown)} of {len(runs)}"] if self._wanted else []
+        if self._marked:
+            told.append(f"{len(self._marked)} marked" + (", o compares" if len(self._marked) > 1 else ""))
+        self.about.set_subtitle(fmt.clean(" · ".join(told)))
         self._show_selected()
 
     @on(DataTable.RowHighlighted)
     def _show_selected(self) -> None:
         run = self.table.selected
-        self.about.show(_facts(run) if run else [("No run yet.", "Press 1 for the checks.", MUTED)])
-        self.offer(run and (run.id, possible_verbs(run.status)))
+        self.about.show(_facts(run) if run else [("No run", "has all of these words.", MUTED)])
+        self.offer(run and (run.id, possible_verbs(run.status)), len(self._marked), self._wanted)
+        self._preview()
+
+    def _preview(self) -> None:
+        """Draw the marked runs, else the selected one, where the screen has room for it."""
+        chart, selected = self.query_one("#preview", OverlayChart), self._selected
+        wanted = tuple(self._marked) if len(self._marked) > 1 else (selected.id,) if selected else ()
+        steps = {run.id: run.status.step for run in self.room_app.runs}
+        key = tuple((run_id, steps.get(run_id)) for run_id in wanted)
+        if chart.display and chart.size.width and wanted and key != self._previewed:
+            self._previewed = key
+            self._read_preview(wanted, chart.size.width)
+
+    @work(exclusive=True, group="preview", exit_on_error=False)
+    async def _read_preview(self, run_ids: tuple[str, ...], num_columns: int) -> None:
+        # A run that cannot be read is told of where it is opened.
+        with contextlib.suppress(EngineError, OSError):
+            found = await in_thread(self.room_app.bridge.compare, run_ids, num_columns)
+            self.post_message(ComparisonArrived(found))
+
+    @on(ComparisonArrived)
+    def _show_preview(self, message: ComparisonArrived) -> None:
+        self.query_one("#preview", OverlayChart).show(message.found.runs, False)
 
     @property
     def _selected(self) -> RunSummary | None:
@@ -110,6 +149,14 @@ Every run of this workspace, newest first.
         if action in ("ask", "stop_run"):
             verb = parameters[0] if action == "ask" else "stop"
             return run is not None and verb in possible_verbs(run.status)
+        if action == "remove":
+            return run is not None and run.status.state.is_over
+        if action in ("mark", "tag"):
+            return run is not None
+        if action == "overlay":
+            return 2 <= len(self._marked) <= MOST_RUNS
+        if action == "clear":
+            return bool(self._marked or self._wanted)
         return super().check_action(action, parameters)
 
     @on(DataTable.RowSelected)
@@ -135,6 +182,132 @@ Every run of this workspace, newest first.
 
         self.app.push_screen(StopRunDialog(run.id), stop)
 
+    def _letter_of(self, run_id: str) -> str:
+        """As the chart names a marked run."""
+        return LETTERS[list(self._marked).index(run_id)] if run_id in self._marked else " "
+
+    # --- finding and comparing ----------------------------------------------------------------------------------
+
+    def action_mark(self) -> None:
+        """Mark the selected run, or no longer, and go on to the next."""
+        run = self._selected
+        if run is None:
+            return
+        if run.id in self._marked:
+            del self._marked[run.id]
+        elif len(self._marked) < MOST_RUNS:
+            self._marked[run.id] = None
+        else:
+            self.notify(f"At most {MOST_RUNS} runs can be compared.", severity="warning")
+        self._show()
+        self.table.action_cursor_down()
+
+    def action_overlay(self) -> None:
+        """The marked runs in one chart."""
+        from tui.screens.compare import CompareScreen
+
+        self.app.push_screen(CompareScreen(tuple(self._marked)))
+
+    def action_clear(self) -> None:
+        """No mark and no filter."""
+        self._marked, self._wanted = {}, ""
+        self._show()
+
+    def action_filter(self) -> None:
+        """Type what the runs are to have."""
+        self.query_one("#filter", LineInput).open(self._wanted)
+
+    @on(Input.Changed, "#filter")
+    def _filter(self, event: Input.Changed) -> None:
+        if self.query_one("#filter", LineInput).is_open:
+            self._wanted = event.value.strip()
+            self._show()
+
+    @on(LineInput.Left, "#filter")
+    def _end_filter(self) -> None:
+        self._wanted = ""
+        self._close_lines()
+        self._show()
+
+    @on(Input.Submitted)
+    @on(LineInput.Left, "#tags")
+    def _close_lines(self) -> None:
+        for line in self.query(LineInput):
+            line.close()
+        self.table.focus()
+
+    def action_tag(self) -> None:
+        """Type the selected run's tags."""
+        if run := self._selected:
+            self._tagged_id = run.id
+            self.query_one("#tags", LineInput).open(" ".join(run.tags))
+
+    @on(Input.Submitted, "#tags")
+    def _take_tags(self, event: Input.Submitted) -> None:
+        self._set_tags(self._tagged_id, event.value.split())
+
+    @work(group="shelf", exit_on_error=False)
+    async def _set_tags(self, run_id: str, tags: list[str]) -> None:
+        try:
+            kept = await in_thread(self.room_app.bridge.set_tags, run_id, tags)
+        except (EngineError, OSError) as error:
+            self.app.post_message(
+                CallFailed(getattr(error, "title", str(error)), getattr(error, "remedy", ""))
+            )
+        else:
+            self.post_message(RunTagged(run_id, kept))
+
+    @on(RunTagged)
+    def _tell_tags(self) -> None:
+        self.room_app.follower.wake()
+
+    # --- what may go --------------------------------------------------------------------------------------------
+
+    @work(exclusive=True, group="shelf", exit_on_error=False)
+    async def action_remove(self, kind: RemovalKind) -> None:
+        """Weigh what archiving or deleting the selected run would free; the question comes with the answer."""
+        if (run := self._selected) is None:
+            return
+        try:
+            self.post_message(RemovalWeighed(await in_thread(self.room_app.bridge.removal, run.id, kind)))
+        except (EngineError, OSError) as error:
+            self.app.post_message(
+                CallFailed(getattr(error, "title", str(error)), getattr(error, "remedy", ""))
+            )
+
+    @on(RemovalWeighed)
+    def _ask_removal(self, message: RemovalWeighed) -> None:
+        from tui.dialogs.remove_run import RemoveRunDialog
+
+        told = message.told
+
+        def remove(is_sure: bool | None) -> None:
+            if is_sure:
+                self._remove(told.run_id, told.kind)
+
+        self.app.push_screen(RemoveRunDialog(told), remove)
+
+    @work(group="removal", exit_on_error=False)
+    async def _remove(self, run_id: str, kind: RemovalKind) -> None:
+        try:
+            self.post_message(RunRemoved(await in_thread(self.room_app.bridge.remove, run_id, kind)))
+        except (EngineError, OSError) as error:
+            self.app.post_message(
+                CallFailed(getattr(error, "title", str(error)), getattr(error, "remedy", ""))
+            )
+
+    @on(RunRemoved)
+    def _tell_removal(self, message: RunRemoved) -> None:
+        told = message.told
+        is_deletion = told.kind == "delete"
+        self.notify(
+            f"{fmt.clean(told.run_id)} {'deleted' if is_deletion else 'archived'}: {fmt.size(told.freed_bytes)} freed.",
+            markup=False,
+        )
+        if is_deletion and self.room_app.followed_id == told.run_id:
+            self.room_app.followed_id, self.room_app.snapshot = None, None
+        self.room_app.follower.wake()
+
     def panel_to_maximise(self) -> Panel | None:
         """The facts of the selected run."""
         return super().panel_to_maximise() or self.about
@@ -143,7 +316,7 @@ Every run of this workspace, newest first.
 def _facts(run: RunSummary) -> list[Fact]:
     status = run.status
     return [
-        ("state", _state(run), STRONG),
+        ("state", state_text(run), STRONG),
         ("began", fmt.date(run.created_at), TEXT),
         ("model", f"{fmt.clean(run.preset)}, {fmt.count(run.parameters)} parameters", TEXT),
         ("tokens", f"{fmt.count(status.tokens)} of {fmt.count(status.tokens_total)}", TEXT),
@@ -154,5 +327,6 @@ def _facts(run: RunSummary) -> list[Fact]:
         ("energy", f"{fmt.energy(status.machine_energy_j)} {fmt.clean(status.energy_source or '')}", TEXT),
         ("cost", fmt.money(status.cost, status.currency), TEXT),
         ("restarts", str(status.restarts), TEXT),
+        ("tags", tags_text(run) or fmt.UNKNOWN, TEXT),
         ("reason", fmt.clean(status.reason or fmt.UNKNOWN), TEXT),
     ]

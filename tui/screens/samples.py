@@ -37,12 +37,13 @@ class SamplesScreen(RoomScreen):
     CSS_PATH = "samples.tcss"
     AUTO_FOCUS = "StepRows"
     HELP_TEXT = """
-What the model made of the fixed prompt at every sample: two
-of them side by side. The prompt is training.sample_prompt of
+What the model made of a fixed prompt at every sample: two of
+them side by side. The prompts are training.sample_prompt of
 the settings; the list has the loss of each step.
 
   j k ↑ ↓  another step at the right
   l        the selected step at the left
+  f        the next of the fixed prompts, where there are several
   p        a prompt of your own, from any checkpoint that is
            kept; written on the CPU, a training goes first
   escape   give up a text that is being written; else back
@@ -52,6 +53,7 @@ the settings; the list has the loss of each step.
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("p", "ask", "Your prompt", tooltip="Let a checkpoint go on with it", id="samples.ask"),
         Binding("l", "put_left", "Left", tooltip="The selected step at the left", id="samples.left"),
+        Binding("f", "next_prompt", "Prompt", tooltip="The next of the fixed prompts", id="samples.prompt"),
         Binding("y", "copy", "Copy", tooltip="The text at the right", id="samples.copy"),
         Binding("escape", "give_up", "Give up", tooltip="End the writing", id="samples.give-up"),
         Binding("escape", "back", "Samples", tooltip="Back to the samples", id="samples.back"),
@@ -74,6 +76,8 @@ the settings; the list has the loss of each step.
         super().on_mount()
         self._book: SampleBook | None = None
         self._left_step: int | None = None
+        self._prompt: str | None = None
+        """The fixed prompt whose samples are shown; None: the first."""
         self._request = TextRequest(prompt="def ")
         self._own: str | None = None
         """The text of the person's own prompt; None: a sample stands at the right."""
@@ -108,7 +112,7 @@ the settings; the list has the loss of each step.
     def _take(self, message: SamplesArrived) -> None:
         book = message.book
         if self._book is not None and self._book.run_id != book.run_id:
-            self._left_step, self._own, self._own_note = None, None, ""
+            self._left_step, self._own, self._own_note, self._prompt = None, None, "", None
             self._give_up()
         if book == self._book:
             return
@@ -116,13 +120,23 @@ the settings; the list has the loss of each step.
         steps = [sample.step for sample in book.samples]
         if self._left_step not in steps:
             self._left_step = steps[0] if steps else None
-        self.steps.border_title = f"Steps of {fmt.clean(book.run_id)}"
         self._show()
 
     # --- showing ------------------------------------------------------------------------------------------------
 
+    @property
+    def _prompts(self) -> list[str]:
+        """The fixed prompts, in their order, each once."""
+        return list(dict.fromkeys(sample.prompt for sample in self._book.samples)) if self._book else []
+
     def _show(self) -> None:
-        samples = self._book.samples if self._book else ()
+        prompts = self._prompts
+        if self._prompt not in prompts:
+            self._prompt = prompts[0] if prompts else None
+        samples = tuple(s for s in self._book.samples if s.prompt == self._prompt) if self._book else ()
+        place = prompts.index(self._prompt) + 1 if self._prompt is not None else 0
+        self.steps.set_subtitle(f"prompt {place} of {len(prompts)}" if prompts[1:] else "")
+        self.steps.border_title = f"Steps of {fmt.clean(self._book.run_id)}" if self._book else "Steps"
         self.steps.show(samples, self._left_step)
         left = next((sample for sample in samples if sample.step == self._left_step), None)
         self._show_sample(self.left, left)
@@ -148,7 +162,11 @@ the settings; the list has the loss of each step.
                 follows=self._is_writing,
             )
         self.offer(
-            bool(self._book and self._book.sources), self._is_writing, self._own is None, self.steps.num_rows
+            bool(self._book and self._book.sources),
+            self._is_writing,
+            self._own is None,
+            self.steps.num_rows,
+            len(self._prompts),
         )
 
     @staticmethod
@@ -169,6 +187,8 @@ the settings; the list has the loss of each step.
             return bool(self._book and self._book.sources) and not self._is_writing
         if action in ("put_left", "copy"):
             return self.steps.selected is not None
+        if action == "next_prompt":
+            return len(self._prompts) > 1
         if action == "give_up":
             return self._is_writing
         if action == "back":
@@ -180,6 +200,16 @@ the settings; the list has the loss of each step.
         if self.steps.selected is not None:
             self._left_step = self.steps.selected.step
             self._show()
+
+    def action_next_prompt(self) -> None:
+        """The samples of the next fixed prompt, at the same steps."""
+        prompts = self._prompts
+        self._prompt = (
+            prompts[(prompts.index(self._prompt) + 1) % len(prompts)] if self._prompt in prompts else None
+        )
+        if not self._is_writing:
+            self._own = None
+        self._show()
 
     def action_copy(self) -> None:
         """The text at the right, with its prompt, cleaned."""

@@ -243,6 +243,7 @@ settings it began with: they are frozen in its folder.
         self.value_line.styles.offset = (2 + KEY_WIDTH, 1 + self.rows.cursor - self.rows.top)
         self.value_line.styles.width = max(12, self.rows.size.width - KEY_WIDTH)
         self.value_line.placeholder = key.expected
+        self.value_line.password = key.is_secret
         self.value_line.open(value_of(key, self._changes))
         self._show_key()
 

@@ -40,6 +40,17 @@ class BrailleField:
             self._marks[x // 2, y // 4] = sign
             self._styles[y // 4][x // 2] = style
 
+    def column(self, x: int, sign: str, style: str) -> None:
+        """Put a one-cell sign into every cell of a column that is still blank."""
+        for y in range(self.height):
+            if not self._bits[y][x] and (x, y) not in self._marks:
+                self._marks[x, y] = sign
+                self._styles[y][x] = style
+
+    def num_marked(self, y: int, start: int) -> int:
+        """How many cells of a row are not blank, from column `start` on."""
+        return sum(bool(self._bits[y][x]) or (x, y) in self._marks for x in range(max(0, start), self.width))
+
     def lines(self, blank_style: str) -> list[Line]:
         """The rows from the top, as runs of one style."""
         rows: list[Line] = []

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
-from engine.records import Check, CheckStep, Figure
 from tui import format as fmt
 from tui.widgets.checklist import SIGNS, Standing, short_age
 from tui.widgets.lines import BAD, FAINT, MUTED, STRONG, TEXT, Line, crop, length, wrap
 from tui.widgets.panel import Panel
+
+if TYPE_CHECKING:
+    from engine.records import Check, CheckStep, Figure
 
 _MOST_CHARACTERS = 20_000
 """Of one text: more than anybody reads here."""

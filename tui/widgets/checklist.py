@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
 
-from engine.records import Check, CheckStep
 from tui import format as fmt
 from tui.widgets.lines import (
     BAD,
@@ -25,6 +24,9 @@ from tui.widgets.lines import (
     length,
 )
 from tui.widgets.pick_list import PickList
+
+if TYPE_CHECKING:
+    from engine.records import Check, CheckStep
 
 LAST_STEP = "rehearsal"
 """It begins when all the others are through."""

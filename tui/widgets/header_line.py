@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from textual.events import Click
 
-from engine.records import RunSnapshot, RunSummary
+from engine import __version__
 from tui import format as fmt
 from tui.modes import MODES
 from tui.verbs import live_run, state_sign
-from tui.widgets.lines import FAINT, MUTED, STRONG, Line, Lines, length, ruled
+from tui.widgets.lines import DOUBTFUL, FAINT, MUTED, STRONG, Line, Lines, length, ruled
+
+if TYPE_CHECKING:
+    from engine.records import RunSnapshot, RunSummary
 
 CURRENT = "header-line--current"
 
@@ -31,36 +35,49 @@ class HeaderLine(Lines):
         self._mode = mode
         self._folder = fmt.clean(_short(folder))
         self._state: Line = []
+        self._note: Line = []
+        self._has_run = False
         self._left: Line = []
 
     def show(self, snapshot: RunSnapshot | None, runs: tuple[RunSummary, ...]) -> None:
         """Show how the run stands: the followed one on its screen, else the newest that is going."""
-        if self._mode == "run" and snapshot is not None:
-            sign, word, style = state_sign(snapshot.status, snapshot.is_stale)
-            self._state = [(f"{sign} {word}", style)]
-        elif live := live_run(runs):
-            sign, word, style = state_sign(live.status, live.is_stale)
-            self._state = [(f"{sign} {word}", style)]
+        shown = snapshot if self._mode == "run" and snapshot is not None else live_run(runs)
+        self._has_run = shown is not None
+        if shown is None:
+            is_read = bool(runs) or getattr(self.app, "followed_id", None) is None
+            self._state = [("no run going" if is_read else "reading …", MUTED)]
         else:
-            self._state = [("no run going", MUTED)]
+            sign, word, style = state_sign(shown.status, shown.is_stale)
+            self._state = [(f"{sign} {word}", style)]
+        self._note = []
+        if shown is not None and shown.version not in ("", __version__):
+            self._note += [(f"run by {fmt.clean(shown.version)}", DOUBTFUL), ("  ", MUTED)]
+        if getattr(self.app, "is_read_only", False):
+            self._note += [("read-only", STRONG), ("  ", MUTED)]
         self.redraw()
 
     def draw(self, width: int, height: int) -> list[Line]:
         """Name and tabs at the left; workspace and state at the right, the workspace cropped first."""
         left: Line = [("llm-tui ", STRONG), *self._tabs(False)]
-        if length(left) + length(self._state) + 2 > width:
+        state: Line = [*self._note, *self._state]
+        if length(left) + length(state) + 2 > width:
             left = self._tabs(True)
+        if self._note and length(left) + length(state) + 1 > width:
+            # Where nothing goes on, what kind of viewer this is says more.
+            state = [*self._note[-2:], *self._state] if self._has_run else [*self._note[-2:-1]]
         self._left = left
-        room = width - length(left) - length(self._state) - 4
+        room = width - length(left) - length(state) - 4
         folder: Line = [(_end_of(self._folder, room), FAINT)] if room >= 8 else []
         gap: Line = [("  ", MUTED)] if folder else []
-        return [ruled(left, [*folder, *gap, *self._state], width)]
+        return [ruled(left, [*folder, *gap, *state], width)]
 
     def _tabs(self, is_narrow: bool) -> Line:
         """The screens by their keys; where it is narrow, only the current one has its whole name."""
         tabs: Line = []
-        for key, mode in enumerate(MODES, start=1):
+        own = getattr(self.app, "own_keys", {})
+        for number, mode in enumerate(MODES, start=1):
             is_current = mode.name == self._mode
+            key = own.get(f"app.{mode.name}", str(number)).partition(",")[0]
             label = mode.short if is_narrow and not is_current else mode.title
             gap = "" if is_narrow and not is_current else " "
             tabs.append((f"{gap}{key} {label}{gap}", CURRENT if is_current else MUTED))
@@ -72,9 +89,11 @@ class HeaderLine(Lines):
         """Go to the screen whose name was clicked."""
         x = event.get_content_offset(self)
         start = 0
+        names = {title: mode.name for mode in MODES for title in (mode.title, mode.short)}
         for text, _ in self._left:
-            if x is not None and start <= x.x < start + len(text) and text.strip()[:1].isdigit():
-                await self.app.run_action(f"app.switch_mode('{MODES[int(text.strip()[0]) - 1].name}')")
+            name = names.get(text.strip().rpartition(" ")[2])
+            if x is not None and start <= x.x < start + len(text) and name:
+                await self.app.run_action(f"app.switch_mode('{name}')")
                 return
             start += len(text)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from engine.records import RunSnapshot, RunState
+from engine.records import ProgressRow, RunSnapshot, RunState
 from tui import format as fmt
 from tui.verbs import state_sign
 from tui.widgets.lines import (
@@ -103,13 +103,16 @@ def _notice(snapshot: RunSnapshot) -> str:
 
 
 def _bar(snapshot: RunSnapshot, width: int) -> Line:
-    frac, text = _done_frac(snapshot), ""
-    text = f" {fmt.percent(frac)}"
-    room = max(1, width - max(len(text), 8))
+    """How far it is, and how long it still takes."""
+    frac, status = _done_frac(snapshot), snapshot.status
+    right: Line = [(f" {fmt.percent(frac)}".rjust(8), STRONG)]
+    if status.eta_s is not None and not snapshot.is_stale:
+        right.append((f"  {fmt.duration(status.eta_s)} left", STRONG))
+    room = max(1, width - length(right))
     eighths = round((frac or 0) * room * 8)
     full, part = divmod(eighths, 8)
     bar = "█" * full + (" ▏▎▍▌▋▊▉"[part] if part else "")
-    return [(bar, BLUE), ("─" * (room - len(bar)), FAINT), (text.rjust(width - room), STRONG)]
+    return [(bar, BLUE), ("─" * (room - len(bar)), FAINT), *right]
 
 
 def _done_frac(snapshot: RunSnapshot) -> float | None:
@@ -129,21 +132,48 @@ def _numbers(snapshot: RunSnapshot, width: int) -> Line:
         if progress is None:
             return [("preparing the corpus ", MUTED), (fmt.clean(snapshot.corpus), TEXT)]
         done = f"{fmt.size_decimal(progress.done_bytes)} of {fmt.size_decimal(progress.total_bytes)}"
-        speed = "" if progress.bytes_per_s is None else f"{fmt.size_decimal(progress.bytes_per_s)}/s"
+        speed = (
+            ""
+            if progress.bytes_per_s is None
+            else f"{fmt.size_decimal(progress.bytes_per_s)}/s{_left(progress)}"
+        )
         name = {"tokenizer": "training the tokenizer", "tokens": "turning text into tokens"}.get(
             progress.kind, fmt.clean(progress.kind)
         )
         return ruled([(f"{name}: ", MUTED), (done, TEXT)], [(speed, STRONG)], width)
     step = fmt.UNKNOWN if status.step is None else str(status.step)
-    when = _when(snapshot)
     left: Line = [(fmt.count(status.tokens), STRONG), (f" of {fmt.count(status.tokens_total)} tokens", MUTED)]
     is_moving = status.state is RunState.RUNNING and not snapshot.is_stale
     speed = f"  {fmt.count(status.tokens_per_second)}/s" if is_moving else ""
     used = f"  {fmt.percent(status.mfu_frac)} of peak" if is_moving and status.mfu_frac is not None else ""
-    for piece, style in ((speed, STRONG), (f"  step {step}/{status.steps}", MUTED), (used, MUTED)):
+    epoch = f"  epoch {epochs(snapshot)}" if snapshot.corpus_tokens else ""
+    whens = _when(snapshot)
+    fixed = length(left) + len(speed) + 2
+    when = next((line for line in whens if fixed + length(line) <= width), whens[-1])
+    for piece, style in (
+        (speed, STRONG),
+        (f"  step {step}/{status.steps}", MUTED),
+        (epoch, MUTED),
+        (used, MUTED),
+    ):
         if length(left) + len(piece) + length(when) + 2 <= width:
             left.append((piece, style))
     return ruled(left, when, width)
+
+
+def _left(progress: ProgressRow) -> str:
+    """What preparing the text still takes at this speed; nothing where that is unknown."""
+    if not progress.bytes_per_s or progress.total_bytes is None:
+        return ""
+    return f"  {fmt.duration((progress.total_bytes - progress.done_bytes) / progress.bytes_per_s)} left"
+
+
+def epochs(snapshot: RunSnapshot) -> str:
+    """How often the text was read so far, of how often it will have been."""
+    size, status = snapshot.corpus_tokens, snapshot.status
+    if not size:
+        return fmt.UNKNOWN
+    return f"{(status.tokens or 0) / size:.2f}/{status.tokens_total / size:.2f}"
 
 
 def _ramp_numbers(snapshot: RunSnapshot, width: int) -> Line:
@@ -157,14 +187,16 @@ def _ramp_numbers(snapshot: RunSnapshot, width: int) -> Line:
     return ruled([(f"batch size: {word}", MUTED), (f"{sequences} at a time", TEXT)], right, width)
 
 
-def _when(snapshot: RunSnapshot) -> Line:
+def _when(snapshot: RunSnapshot) -> list[Line]:
+    """When it is done, the longest way of saying it first."""
     status = snapshot.status
     if status.state.is_over:
-        return [("took ", MUTED), (fmt.duration(status.elapsed_s), STRONG)]
+        return [[("took ", MUTED), (fmt.duration(status.elapsed_s), STRONG)]]
     if status.eta_s is None or snapshot.is_stale:
-        return [(f"{fmt.duration(status.elapsed_s)} so far", MUTED)]
+        return [[(f"{fmt.duration(status.elapsed_s)} so far", MUTED)]]
     now = time.time()
-    return [
-        (f"{fmt.duration(status.eta_s)} left", STRONG),
-        (f", done {fmt.clock(now + status.eta_s, now)}", MUTED),
-    ]
+    at: Line = [("done ", MUTED), (fmt.clock(now + status.eta_s, now), STRONG)]
+    if snapshot.eta_low_s is None or snapshot.eta_high_s is None:
+        return [at]
+    between = fmt.clock_range(now + snapshot.eta_low_s, now + snapshot.eta_high_s, now)
+    return [[*at, (f" ({between})", MUTED)], at]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
+from textual.events import MouseScrollDown, MouseScrollUp
 
 from tui import format as fmt
 from tui.widgets.lines import BLUE, FAINT, MUTED, ORANGE, TEXT, Line, wrap
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 _MOST_CHARACTERS = 100_000
 """Of one text from outside."""
 _WIDE_ROW = 60
+WHEEL_ROWS = 3
 
 
 class StepRows(Rows):
@@ -99,6 +101,16 @@ class WordsPanel(Panel):
         """Scroll by rows."""
         self._top += rows
         self.redraw()
+
+    def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
+        """The wheel scrolls, as the arrows do."""
+        self.action_scroll_rows(WHEEL_ROWS)
+        event.stop()
+
+    def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
+        """Back."""
+        self.action_scroll_rows(-WHEEL_ROWS)
+        event.stop()
 
     def draw(self, width: int, height: int) -> list[Line]:
         """The rows from the topmost on; the lower frame says how many there are."""

@@ -51,6 +51,11 @@ def value_of(key: KeyForm, changes: Changes) -> str:
     return key.default if changed is None else changed
 
 
+def shown(key: KeyForm, value: str) -> str:
+    """A value as it may be on a screen; empty: nothing is set."""
+    return "••••••••" if key.is_secret and value not in ("", '""') else fmt.clean(value)
+
+
 def why_none(form: SettingsForm | None, title: str, remedy: str) -> str:
     """What stands in the place of the keys where there are none; title and remedy tell why there is no form."""
     if form is None:
@@ -118,15 +123,15 @@ class SettingsRows(Rows):
         is_own = entry.is_in_file and entry.value != entry.default
         mark = "●" if is_changed else "·" if is_own else " "
         style = ORANGE if is_changed else TEXT if is_own else MUTED
-        shown: Line = [(fmt.clean(value) or "not set", style if value else FAINT)]
+        told: Line = [(shown(entry, value) or "not set", style if value else FAINT)]
         if value and entry.unit and value not in ('"auto"', "true", "false"):
-            shown.append((f" {entry.unit}", FAINT))
+            told.append((f" {entry.unit}", FAINT))
         line: Line = [(f" {mark} ", ORANGE), (entry.key.ljust(KEY_WIDTH - 4) + " ", TEXT)]
         if width < _RANGE_FROM:
-            return [*line, *shown]
-        shown = crop(shown, _VALUE_WIDTH)
-        gap = " " * (_VALUE_WIDTH + 2 - length(shown))
-        return [*line, *shown, (gap, TEXT), (entry.expected, FAINT)]
+            return [*line, *told]
+        told = crop(told, _VALUE_WIDTH)
+        gap = " " * (_VALUE_WIDTH + 2 - length(told))
+        return [*line, *told, (gap, TEXT), (entry.expected, FAINT)]
 
 
 def _holds(key: KeyForm, wanted: str) -> bool:
@@ -164,9 +169,9 @@ class KeyPanel(Panel):
             return lines
         known: Line = [("default ", MUTED), (fmt.clean(key.default) or "none", TEXT)]
         if key.is_in_file and key.value != key.default:
-            known += [("  file ", MUTED), (fmt.clean(key.value), TEXT)]
+            known += [("  file ", MUTED), (shown(key, key.value), TEXT)]
         if key.dotted in self._changes:
-            known += [("  here ", MUTED), (fmt.clean(value_of(key, self._changes)) or "none", ORANGE)]
+            known += [("  here ", MUTED), (shown(key, value_of(key, self._changes)) or "none", ORANGE)]
         about: list[Line] = [[(row, TEXT)] for row in wrap(key.reason, width)]
         takes = wrap(f"takes {key.expected}", width)
         room = max(1, height - len(lines) - len(takes) - 1)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from engine.records import Check
 from tui import format as fmt
 from tui.widgets.lines import BAD, BLUE, DOUBTFUL, GOOD, MUTED, TEXT, Line, Lines, wrap
+
+if TYPE_CHECKING:
+    from engine.records import Check
 
 StartState = Literal["idle", "checking", "checked", "starting"]
 FRESH_S = 60.0

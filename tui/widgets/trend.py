@@ -2,29 +2,59 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 from engine.records import Series
+from tui.widgets.lines import Line
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _LONGEST_BRIDGE = 2.5
 """Empty stretches bridged, as a multiple of the usual spacing: a slow sensor is no gap, a lost one is."""
 
 
-def trend(series: Series, width: int, height: int, least_span: float) -> list[str]:
+_LIMIT = "╌"
+"""Stands where a limit lies and no value does."""
+
+
+def trend(
+    series: Series, width: int, height: int, least_span: float, limit: float | None = None
+) -> list[str]:
     """`height` rows of at most `width` characters, newest at the right; blanks where nothing was read.
 
-    The lowest value stands one eighth high; less than `least_span` of difference does not fill the height.
+    The lowest value stands one eighth high; less than `least_span` of difference does not fill the height. A `limit`
+    is in the picture, and drawn where nothing else is.
     """
     columns = _columns(series, width)
     known = [value for value in columns if value is not None]
     if not known:
         return [" " * width] * height
-    middle, span = (min(known) + max(known)) / 2, max(max(known) - min(known), least_span)
+    scaled = known if limit is None else [*known, limit]
+    middle, span = (min(scaled) + max(scaled)) / 2, max(max(scaled) - min(scaled), least_span)
     low = middle - span / 2
-    eighths = [
-        None if value is None else 1 + round((value - low) / span * (8 * height - 1)) for value in columns
-    ]
+
+    def level(value: float) -> int:
+        return 1 + round((value - low) / span * (8 * height - 1))
+
+    eighths = [None if value is None else level(value) for value in columns]
+    rows = _rows(eighths, height)
+    if limit is not None:
+        at = height - 1 - min(height - 1, (level(limit) - 1) // 8)
+        rows[at] = rows[at].replace(" ", _LIMIT)
+    return rows
+
+
+def limited(rows: list[str], style: str, limit_style: str) -> list[Line]:
+    """Rows of a trend with the limit in a style of its own."""
+    lines: list[Line] = []
+    for row in rows:
+        line: Line = []
+        for is_limit, run in groupby(row, lambda character: character == _LIMIT):
+            line.append(("".join(run), limit_style if is_limit else style))
+        lines.append(line)
+    return lines
+
+
+def _rows(eighths: list[int | None], height: int) -> list[str]:
     return [
         "".join(" " if level is None else _BLOCKS[min(8, max(0, level - 8 * below))] for level in eighths)
         for below in range(height - 1, -1, -1)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import http.server
 import json
+import socketserver
 import threading
 import time
 from collections.abc import Iterator
@@ -16,45 +16,9 @@ from engine.preflight import kept
 from engine.preflight.contact import check_notify, notify_key
 from engine.preflight.context import Context
 from engine.records import Check
+from tests.receiver import SECRET, Receiver, receiver
 
-SECRET = "s3cret-token"
-
-
-class Receiver(http.server.ThreadingHTTPServer):
-    """Answers with `code`, after `delay_s`, and keeps what it got."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.code, self.delay_s = 200, 0.0
-        self.got: list[tuple[str, dict[str, str], bytes]] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/hooks/{SECRET}?key={SECRET}"
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.got.append((self.path, dict(self.headers), body))
-        time.sleep(self.server.delay_s)
-        self.send_response(self.server.code)
-        self.send_header("Location", "/elsewhere")
-        self.end_headers()
-
-    def log_message(self, *_arguments: object) -> None:
-        return
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    server = Receiver()
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+__all__ = ["receiver"]
 
 
 def test_a_web_hook_gets_json(receiver: Receiver) -> None:
@@ -95,7 +59,9 @@ def test_an_unreachable_or_silent_receiver_is_told_in_time(receiver: Receiver) -
     assert time.monotonic() - began < 2 and SECRET not in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["tgram://bot/chat", "nonsense", "http://[bad", f"slack://{SECRET}"])
+@pytest.mark.parametrize(
+    "url", ["tgram://bot/chat", "nonsense", "http://[bad", f"sl\x00ck://{SECRET}", f"no-such-kind://{SECRET}"]
+)
 def test_a_kind_that_cannot_be_sent_to_is_told(url: str) -> None:
     with pytest.raises(notify.UnsupportedError) as caught:
         notify.send(url, "t", "t")
@@ -125,3 +91,52 @@ def test_the_check_sends_a_real_message_and_does_not_repeat_it_at_once(
     assert verdict.status == "warn" and "403" in verdict.evidence
     (tmp_path / "settings.toml").write_text("")
     assert check_notify(Context(tmp_path)).status == "skipped"
+
+
+class Mailbox(socketserver.ThreadingTCPServer):
+    """A mail server that takes every letter."""
+
+    allow_reuse_address = daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Postman)
+        self.got: list[str] = []
+
+
+class Postman(socketserver.StreamRequestHandler):
+    server: Mailbox
+
+    def handle(self) -> None:
+        self.wfile.write(b"220 here\r\n")
+        while line := self.rfile.readline():
+            verb = line.strip().upper()
+            if verb == b"DATA":
+                self.wfile.write(b"354 go on\r\n")
+                letter = b""
+                while (line := self.rfile.readline()) != b".\r\n":
+                    letter += line
+                self.server.got.append(letter.decode())
+            self.wfile.write(b"221 bye\r\n" if verb == b"QUIT" else b"250 yes\r\n")
+            if verb == b"QUIT":
+                return
+
+
+@pytest.fixture
+def mailbox() -> Iterator[Mailbox]:
+    server = Mailbox()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_mail_goes_through_apprise(mailbox: Mailbox) -> None:
+    url = f"mailto://127.0.0.1:{mailbox.server_address[1]}?from=run@example.org&to=me@example.org"
+    assert notify.send(url, "llm-tui: finished", "It is done.") is None
+    (letter,) = mailbox.got
+    assert "Subject: llm-tui: finished" in letter and "It is done." in letter
+    mailbox.shutdown()
+    mailbox.server_close()
+    with pytest.raises(notify.NotifyError, match="did not take the message") as caught:
+        notify.send(f"mailto://me:{SECRET}@127.0.0.1:9?from=run@example.org&to=me@example.org", "t", "t")
+    assert SECRET not in str(caught.value)

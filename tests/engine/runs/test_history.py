@@ -8,11 +8,14 @@ import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from engine.ledger.energy import EnergyMeter
-from engine.records import MinuteRow, SensorRow, Series, StepRow
+from engine.records import MinuteRow, SensorRow, Series, StepRow, TimeSpan
+from engine.runs.curves import CurveMemory
 from engine.runs.store import RunStore
+from engine.runs.stretch import shown_span
 from engine.telemetry.reading import GpuPower, Reading
 
 WEEK_S = 7 * 24 * 3600
@@ -145,3 +148,84 @@ def test_the_meter_keeps_nothing_of_what_it_has_counted() -> None:
         tracemalloc.stop()
     assert grown < 10_000
     assert meter.row(0.0).gpu_j == pytest.approx(25.0 * 60_000, rel=0.01)
+
+
+def steps_at_one_a_second(store: RunStore, first: int, last: int) -> None:
+    store.put(
+        *(
+            StepRow(
+                step=n,
+                at=1.7e9 + n,
+                tokens=n * 1024,
+                loss=3.0,
+                learning_rate=1e-3,
+                tokens_per_s=1024.0,
+                micro_batch=1,
+                grad_accum=1,
+            )
+            for n in range(first, last + 1)
+        )
+    )
+
+
+def test_a_stretch_of_a_long_run_shows_its_own_readings_and_steps(tmp_path: Path) -> None:
+    store = RunStore(tmp_path / "run.db")
+    num_s = 40_000
+    store.put(*readings(num_s))
+    store.roll_up()
+    steps_at_one_a_second(store, 1, num_s)
+    for span, is_exact in (
+        (TimeSpan(width_s=300.0), True),
+        (TimeSpan(width_s=3600.0, until_s=10_000.0), True),
+    ):
+        shown = shown_span(store, span, 60)
+        assert shown is not None and shown.until_s - shown.from_s == pytest.approx(span.width_s)
+        end_s = span.until_s or num_s - 1.0
+        assert end_s <= shown.until_s <= end_s + span.width_s / 60 + 0.01
+        series = store.series("gpu_celsius", 60, shown.from_s, shown.until_s)
+        truth = [reading(s).gpu_celsius for s in range(int(shown.from_s) + 1, min(num_s, int(shown.until_s)))]
+        assert series.high == max(truth) and series.low == min(truth) and is_exact
+        first = store.first_step_since(shown.from_at or 0.0)
+        assert first == pytest.approx(shown.from_s, abs=2)
+    by_minutes = store.series("gpu_celsius", 60, 20_000.0, 36_000.0)
+    assert [bucket.index for bucket in by_minutes.buckets] == list(range(60))
+    points = store.train_losses(100, 501, 800)
+    assert points[-1].step == 800 and points[0].step is not None and points[0].step > 500
+
+
+def test_one_step_more_changes_only_the_newest_point(tmp_path: Path) -> None:
+    store = RunStore(tmp_path / "run.db")
+    for num_steps in (1_005, 30_005):
+        steps_at_one_a_second(store, 1, num_steps)
+        before = store.train_losses(100)
+        steps_at_one_a_second(store, num_steps + 1, num_steps + 1)
+        assert store.train_losses(100)[:-1] == before[: len(store.train_losses(100)) - 1]
+
+
+def test_the_range_of_the_time_left_goes_by_slow_and_fast_places(tmp_path: Path) -> None:
+    store = RunStore(tmp_path / "run.db")
+    steps_at_one_a_second(store, 1, 63)
+    assert store.seconds_a_token(1, 63, 8, 8) == []
+    steps_at_one_a_second(store, 64, 640)
+    found = store.seconds_a_token(1, 640, 8, 8)
+    assert len(found) == 8 and found == pytest.approx([1 / 1024] * 8)
+
+
+def test_curves_are_kept_while_their_newest_column_fills_and_the_newest_reading_is_not(
+    tmp_path: Path,
+) -> None:
+    store, memory = RunStore(tmp_path / "run.db"), CurveMemory()
+    store.put(*readings(6000))
+
+    def look() -> dict[str, Series]:
+        newest = store.newest(SensorRow, "elapsed_s")
+        return memory.sensors("run", store, 40, shown_span(store, TimeSpan(), 40), newest)
+
+    before = look()
+    store.put(msgspec.structs.replace(reading(6001), gpu_celsius=99.0))
+    after = look()
+    assert after["gpu_celsius"].buckets is before["gpu_celsius"].buckets
+    assert (after["gpu_celsius"].now, after["gpu_celsius"].high) == (99.0, 99.0)
+    store.put(*map(reading, range(6002, 6200)))
+    assert look()["gpu_celsius"].buckets[-1].index >= before["gpu_celsius"].buckets[-1].index
+    assert max(bucket.high for bucket in look()["gpu_celsius"].buckets) == 99.0, "another column: read again"

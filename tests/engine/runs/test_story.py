@@ -14,6 +14,7 @@ from engine.records import (
     EnergyRow,
     EvaluationRow,
     EventRow,
+    FurtherSampleRow,
     LogMarkRow,
     RunState,
     SensorRow,
@@ -151,9 +152,15 @@ def test_samples_carry_the_loss_of_their_step(run: RunFolder) -> None:
         EvaluationRow(step=10, at=1.0, tokens=200, val_loss=4.0),
         TextSampleRow(step=5, at=1.0, prompt="a", text="b"),
         TextSampleRow(step=20, at=2.0, prompt="a", text="c"),
+        FurtherSampleRow(key="20:2", step=20, number=2, at=2.0, prompt="f", text="e"),
+        FurtherSampleRow(key="20:1", step=20, number=1, at=2.0, prompt="e", text="d"),
     )
     store.close()
-    (first, second) = read_samples(run).samples
+    (first, second, *further) = read_samples(run).samples
+    assert [(sample.step, sample.prompt, sample.loss) for sample in further] == [
+        (20, "e", 3.5),
+        (20, "f", 3.5),
+    ]
     assert (first.step, first.loss, first.val_loss) == (5, None, None)
     assert (second.step, second.loss, second.val_loss, second.tokens) == (20, 3.5, 4.0, 400)
 

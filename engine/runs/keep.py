@@ -1,0 +1,182 @@
+"""Keeping runs: the tags a person gives them, archiving and deleting. What a run has cost stays in the ledger.
+
+Archived is a run that keeps what it was for and what it was: its model, its settings, run.db and its log. What goes
+are the checkpoints, which are many times as large; the newest good one stays where there is no model, so that an
+archived run can still go on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from engine.errors import EngineError, RunFailedError, StoreError
+from engine.ledger.book import LedgerBook
+from engine.ledger.storage import folder_bytes
+from engine.records import EventRow, RunState, StepRow
+from engine.runs.books import ledger_entry
+from engine.runs.folder import RunFolder
+from engine.runs.lock import Lock, holder
+from engine.runs.owner import require_own
+from engine.runs.tables import MetaRow
+from engine.runs.view import read_status
+from engine.shelf import Removal, RemovalKind
+from engine.sqlite import BusyError
+
+MOST_TAGS = 8
+LONGEST_TAG = 24
+_LEAVING = ".deleting-"
+"""Begins the name of a run's folder while it is being deleted."""
+
+
+def read_tags(folder: RunFolder) -> tuple[str, ...]:
+    """The tags of a run. Raises: StoreError."""
+    with contextlib.closing(folder.open()) as store:
+        return store.find_meta("tags", tuple[str, ...]) or ()
+
+
+def set_tags(folder: RunFolder, tags: Sequence[str]) -> tuple[str, ...]:
+    """Give a run these tags in place of those it has; each once, in their order.
+
+    Raises: EngineError where one cannot be a tag, StoreError where the run cannot be written.
+    """
+    kept = tuple(dict.fromkeys(tag.strip() for tag in tags if tag.strip()))
+    for tag in kept:
+        if len(tag) > LONGEST_TAG or not tag.isprintable() or any(c.isspace() or c in ",#" for c in tag):
+            raise EngineError(
+                f"{tag[:40]!r} cannot be a tag.",
+                f"A tag is one word of at most {LONGEST_TAG} characters, without a comma or #.",
+            )
+    if len(kept) > MOST_TAGS:
+        raise EngineError(f"A run has at most {MOST_TAGS} tags, not {len(kept)}.", "Leave some out.")
+    require_own(folder.path)
+    _write(folder, MetaRow(key="tags", value=msgspec.json.encode(kept).decode()))
+    return kept
+
+
+def removal(folder: RunFolder, kind: RemovalKind) -> Removal:
+    """What archiving or deleting a run would free. Raises: EngineError where it is going, or cannot be read."""
+    state = _state_at_rest(folder)
+    if kind == "delete":
+        return Removal(
+            run_id=folder.id,
+            kind=kind,
+            freed_bytes=folder_bytes(folder.path),
+            goes="the whole folder: checkpoints, model, settings, curves, samples and log",
+            stays="its line in the ledger and in TRAINING.md",
+        )
+    going = _archivable(folder, state)
+    kept = "model" if _has_model(folder, state) else "newest checkpoint"
+    return Removal(
+        run_id=folder.id,
+        kind=kind,
+        freed_bytes=sum(map(folder_bytes, going)),
+        goes=f"{len(going)} {'checkpoint' if len(going) == 1 else 'checkpoints'}",
+        stays=f"its {kept}, settings, curves, samples and log",
+    )
+
+
+def remove(folder: RunFolder, kind: RemovalKind) -> Removal:
+    """Archive or delete a run; what was freed.
+
+    Raises: EngineError where it is going, where its cost cannot be entered in the ledger, or where a file cannot go.
+    """
+    require_own(folder.path)
+    told, state = removal(folder, kind), _state_at_rest(folder)
+    with _held(folder):
+        try:
+            if kind == "delete":
+                _book(folder, state)
+                _delete(folder)
+            else:
+                _archive(folder, state)
+        except OSError as error:
+            raise StoreError(
+                f"Run {folder.id} cannot be removed: {error}", "Make its folder writable."
+            ) from error
+    return told
+
+
+@contextlib.contextmanager
+def _held(folder: RunFolder) -> Iterator[None]:
+    """Keep a supervisor from taking the run up meanwhile."""
+    lock = Lock(folder.supervisor_lock)
+    if not lock.acquire("being removed", timeout_s=0.2):
+        raise _is_going(folder)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _is_going(folder: RunFolder) -> RunFailedError:
+    return RunFailedError(f"Run {folder.id} is going.", f"Stop it first: llm-tui stop {folder.id}")
+
+
+def _state_at_rest(folder: RunFolder) -> RunState:
+    """The state of a run that nobody works on."""
+    state = read_status(folder).state
+    if not state.is_over or folder.is_supervised or holder(folder.trainer_lock) is not None:
+        raise _is_going(folder)
+    return state
+
+
+def _has_model(folder: RunFolder, state: RunState) -> bool:
+    return state is RunState.FINISHED and (folder.model / "model.safetensors").is_file()
+
+
+def _archivable(folder: RunFolder, state: RunState) -> list[Path]:
+    """The folders that go with archiving, checkpoints that were left half-written among them."""
+    is_there = folder.checkpoints.is_dir()
+    found = [path for path in folder.checkpoints.iterdir() if path.is_dir()] if is_there else []
+    if _has_model(folder, state):
+        return found
+    with contextlib.closing(folder.open()) as store:
+        newest = store.newest_checkpoint()
+    if newest is None or not (folder.checkpoints / newest.folder).is_dir():
+        return []  # which of them is good is not known
+    return [path for path in found if path.name != newest.folder]
+
+
+def _archive(folder: RunFolder, state: RunState) -> None:
+    going = _archivable(folder, state)
+    freed_bytes = sum(map(folder_bytes, going))
+    for path in going:
+        shutil.rmtree(path)
+    shutil.rmtree(folder.scratch, ignore_errors=True)
+    now = time.time()
+    text = f"Archived: {len(going)} checkpoints deleted, {freed_bytes} bytes."
+    _write(
+        folder,
+        MetaRow(key="archived_at", value=msgspec.json.encode(now).decode()),
+        EventRow(at=now, level="info", source="supervisor", kind="archived", text=text),
+    )
+
+
+def _write(folder: RunFolder, *rows: msgspec.Struct) -> None:
+    try:
+        with contextlib.closing(folder.open(read_only=False)) as store:
+            store.put(*rows)
+    except BusyError as error:
+        raise StoreError(f"{folder.store_path} cannot be written now: {error}", "Try again.") from error
+
+
+def _book(folder: RunFolder, state: RunState) -> None:
+    """Enter the run in the ledger as it stands, if it ever made a step; one that says the same adds nothing."""
+    with contextlib.closing(folder.open()) as store:
+        if store.newest(StepRow, "step") is not None:
+            LedgerBook(folder.workspace).record(ledger_entry(folder, store, state))
+
+
+def _delete(folder: RunFolder) -> None:
+    """Out of the list at once, then away; what an interrupted deletion left goes along."""
+    parent = folder.path.parent
+    folder.path.rename(parent / f"{_LEAVING}{folder.id}")
+    for left in parent.glob(f"{_LEAVING}*"):
+        (left / "run.db").unlink(missing_ok=True)
+        shutil.rmtree(left)

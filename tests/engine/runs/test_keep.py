@@ -1,0 +1,122 @@
+"""Tags, archiving, deleting and comparing, on folders of runs with real rows and files."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from engine.errors import EngineError, RunFailedError
+from engine.ledger.book import LedgerBook
+from engine.records import CheckpointRow, EnergyRow, RunState, StepRow
+from engine.runs.folder import RunFolder, all_runs, create
+from engine.runs.keep import MOST_TAGS, read_tags, removal, remove, set_tags
+from engine.runs.lock import Lock
+from engine.runs.overlay import compare
+from engine.runs.view import read_summary
+from engine.settings import Settings, TrainingSettings
+from tests.engine.train.conftest import make_plan
+
+PLAN = make_plan(steps=100)
+
+
+def made(
+    workspace: Path, state: RunState, *, has_model: bool = False, seed: int = 1, loss: float = 3.0
+) -> RunFolder:
+    """A run that did 40 steps and left three checkpoints."""
+    settings = msgspec.structs.replace(Settings(), training=TrainingSettings(seed=seed))
+    folder = create(workspace, settings, PLAN, {}, "test")
+    with contextlib.closing(folder.open(read_only=False)) as store:
+        for step in range(1, 41):
+            store.put(
+                StepRow(
+                    step=step,
+                    at=time.time(),
+                    tokens=step * PLAN.tokens_per_step,
+                    loss=loss,
+                    learning_rate=1e-3,
+                    tokens_per_s=1000.0,
+                    micro_batch=4,
+                    grad_accum=2,
+                )
+            )
+        store.put(EnergyRow(segment=1, at=0.0, elapsed_s=60.0, covered_s=60.0, machine_j=3.6e6))
+        for step in (20, 30, 40):
+            path = folder.checkpoints / f"step-{step}"
+            path.mkdir(parents=True)
+            (path / "model.safetensors").write_bytes(b"x" * 1000)
+            store.put(
+                CheckpointRow(step=step, at=0.0, tokens=0, folder=path.name, total_bytes=1000, write_s=0.1)
+            )
+        store.set_state(state)
+    if has_model:
+        folder.model.mkdir()
+        (folder.model / "model.safetensors").write_bytes(b"x" * 500)
+    return folder
+
+
+def names(folder: RunFolder) -> list[str]:
+    return sorted(path.name for path in folder.checkpoints.iterdir())
+
+
+def test_tags_are_kept_with_the_run_and_refused_where_they_are_none(tmp_path: Path) -> None:
+    folder = made(tmp_path, RunState.FINISHED)
+    assert read_tags(folder) == ()
+    assert set_tags(folder, ["night", "", " night", "çay"]) == ("night", "çay")
+    assert read_summary(folder).tags == ("night", "çay")
+    for bad in (["a b"], ["x" * 25], ["a,b"], ["\x1b[2J"], [f"t{n}" for n in range(MOST_TAGS + 1)]):
+        with pytest.raises(EngineError):
+            set_tags(folder, bad)
+    assert read_tags(folder) == ("night", "çay")
+    assert set_tags(folder, []) == ()
+
+
+def test_archived_keeps_the_model_or_the_newest_checkpoint(tmp_path: Path) -> None:
+    finished = made(tmp_path, RunState.FINISHED, has_model=True)
+    told = removal(finished, "archive")
+    assert told.freed_bytes == 3000 and names(finished) == ["step-20", "step-30", "step-40"]
+    assert remove(finished, "archive") == told
+    assert names(finished) == [] and (finished.model / "model.safetensors").exists()
+    assert read_summary(finished).archived_at is not None and finished.settings() == finished.settings()
+    stopped = made(tmp_path, RunState.STOPPED)
+    assert remove(stopped, "archive").freed_bytes == 2000
+    assert names(stopped) == ["step-40"], "it can still go on"
+    assert removal(stopped, "archive").freed_bytes == 0
+
+
+def test_deleted_goes_whole_and_its_cost_stays(tmp_path: Path) -> None:
+    folder, other = made(tmp_path, RunState.STOPPED), made(tmp_path, RunState.STOPPED)
+    assert LedgerBook(tmp_path).entries() == []
+    told = remove(folder, "delete")
+    assert told.freed_bytes > 3000 and not folder.path.exists()
+    assert [run.id for run in all_runs(tmp_path)] == [other.id]
+    assert list(other.path.parent.iterdir()) == [other.path]
+    entry = LedgerBook(tmp_path).entries()[0]
+    assert (entry.run_id, entry.state, entry.machine_energy_j) == (folder.id, "stopped", 3.6e6)
+
+
+def test_a_run_that_is_going_or_just_begun_is_left_alone(tmp_path: Path) -> None:
+    going, new = made(tmp_path, RunState.STOPPED), made(tmp_path, RunState.PREPARING)
+    lock = Lock(going.supervisor_lock)
+    assert lock.acquire("1")
+    for kind in ("archive", "delete"):
+        with pytest.raises(RunFailedError, match="is going"):
+            remove(going, kind)
+        with pytest.raises(RunFailedError, match="is going"):
+            remove(new, kind)
+    lock.release()
+    assert names(going) == names(new) == ["step-20", "step-30", "step-40"]
+    remove(going, "delete")
+    assert not going.path.exists()
+
+
+def test_a_comparison_has_the_curves_and_only_what_differs(tmp_path: Path) -> None:
+    one, two = made(tmp_path, RunState.STOPPED), made(tmp_path, RunState.STOPPED, seed=7, loss=2.5)
+    found = compare([one, two], 100)
+    assert [run.run_id for run in found.runs] == [one.id, two.id]
+    assert [run.train_losses[-1].loss for run in found.runs] == [3.0, 2.5]
+    assert [(d.key, d.values) for d in found.differences] == [("training.seed", ("1", "7"))]
+    assert compare([one, one], 100).differences == ()

@@ -1,0 +1,155 @@
+"""The run screen's curves by their keys: how much time they show, their cursor, their looks, their limits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from textual.events import MouseScrollDown, MouseScrollUp
+
+from engine.records import LossPoint, ShownSpan, TimeSpan
+from tests.tui.recorded import GPU, RecordedBridge, in_state, snapshot
+from tests.tui.test_screens import SIZES, opened, text, until
+from tui.time_span import moved, zoomed
+from tui.widgets.curve_chart import smoothed
+from tui.widgets.loss_chart import LossChart
+from tui.widgets.trend import trend
+
+
+async def shown(app: Any, pilot: Any) -> LossChart:
+    await until(pilot, lambda: app.snapshot is not None)
+    await pilot.pause(0.05)
+    return app.screen.query_one(LossChart)
+
+
+def test_a_stretch_narrows_widens_and_moves_within_the_run() -> None:
+    span = ShownSpan(from_s=0, until_s=8000, newest_s=8000, is_whole=True, from_at=0, until_at=8000)
+    hour = zoomed(TimeSpan(), span, 1)
+    assert hour.width_s == 3600, "the first that is narrower than the run"
+    assert zoomed(zoomed(zoomed(hour, span, 1), span, 1), span, 1).width_s == 300
+    assert zoomed(hour, span, -1) == TimeSpan(), "wider than the run is the whole of it"
+    earlier = moved(hour, span, -1)
+    assert earlier == TimeSpan(width_s=3600, until_s=6200)
+    assert moved(moved(moved(earlier, span, -1), span, -1), span, -1).until_s == 3600, (
+        "not before its beginning"
+    )
+    assert moved(earlier, span, 1) == hour, "at the newest reading it goes on with the run"
+    assert moved(TimeSpan(), span, -1) == TimeSpan() and zoomed(hour, None, 1) == hour
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_keys_choose_how_much_time_the_curves_show(size: tuple[int, int]) -> None:
+    bridge = RecordedBridge(in_state("gpu"))
+    async with opened(bridge, size) as (app, pilot):
+        chart = await shown(app, pilot)
+        assert text(app).count("whole run") == 2
+        whole = chart.plain
+        await pilot.press("plus")
+        await until(pilot, lambda: "last 1 d" in text(app) and bridge.spans[-1].width_s == 86_400)
+        await until(pilot, lambda: chart.plain != whole)
+        await pilot.press("plus", "plus")
+        await until(pilot, lambda: "last 1 h" in text(app))
+        await pilot.press("comma")
+        await until(pilot, lambda: bridge.spans[-1].until_s == 134_000 - 1800)
+        await pilot.press("full_stop")
+        await until(pilot, lambda: bridge.spans[-1] == TimeSpan(width_s=3600))
+        await pilot.press("minus")
+        await until(pilot, lambda: "last 6 h" in text(app))
+        await pilot.press("0")
+        await until(pilot, lambda: chart.plain == whole)
+
+
+async def test_a_cursor_reads_values_by_keys_and_by_mouse() -> None:
+    async with opened(RecordedBridge(in_state("gpu")), (120, 34)) as (app, pilot):
+        chart = await shown(app, pilot)
+        plain = chart.plain
+        await pilot.press("left")
+        assert "419 M tokens  step 1025" in chart.plain and "training 2.4" in chart.plain
+        await pilot.press("left", "h", "H")
+        first = chart.cursor_tokens
+        assert first is not None and first < 420_000_000 and "validation" in chart.plain
+        await pilot.press("home")
+        at_the_start = chart.cursor_tokens
+        assert at_the_start is not None and at_the_start < 2_000_000
+        await pilot.press("escape")
+        assert chart.cursor_tokens is None and chart.plain == plain
+        await pilot.click(LossChart, offset=(30, 8))
+        assert chart.cursor_tokens is not None and "tokens  step" in chart.plain
+
+
+async def test_beyond_the_left_end_of_a_stretch_the_cursor_takes_the_time_along() -> None:
+    bridge = RecordedBridge(in_state("gpu"))
+    async with opened(bridge) as (app, pilot):
+        await shown(app, pilot)
+        await pilot.press("plus", "plus", "plus")
+        await until(pilot, lambda: "last 1 h" in text(app))
+        await pilot.press("home", "left")
+        await until(pilot, lambda: bridge.spans[-1] == TimeSpan(width_s=3600, until_s=134_000 - 1800))
+
+
+async def test_the_wheel_shows_less_and_more_time() -> None:
+    bridge = RecordedBridge(in_state("gpu"))
+    async with opened(bridge) as (app, pilot):
+        chart = await shown(app, pilot)
+        chart.post_message(MouseScrollUp(chart, 9, 3, 0, -1, 0, False, False, False))
+        await until(pilot, lambda: bridge.spans[-1].width_s == 86_400)
+        chart.post_message(MouseScrollDown(chart, 9, 3, 0, 1, 0, False, False, False))
+        await until(pilot, lambda: bridge.spans[-1] == TimeSpan())
+
+
+async def test_the_chart_is_logarithmic_and_smoothed_by_keys() -> None:
+    async with opened(RecordedBridge(in_state("gpu")), (120, 34)) as (app, pilot):
+        chart = await shown(app, pilot)
+        linear = chart.plain
+        await pilot.press("y")
+        await pilot.pause(0.05)
+        log = chart.plain
+        assert log != linear and "Loss, log" in text(app)
+        await pilot.press("m")
+        await pilot.pause(0.05)
+        assert chart.plain != log and "Loss, log, smoothed" in text(app)
+        await pilot.press("y", "m")
+        assert chart.plain == linear
+
+
+def test_smoothing_begins_at_the_curve_and_takes_the_noise_away() -> None:
+    points = [LossPoint(tokens=n, loss=3.0 + (-1) ** n) for n in range(1, 61)]
+    even = smoothed(points)
+    assert even[0].loss == pytest.approx(points[0].loss)
+    assert all(abs(point.loss - 3.0) < 0.12 for point in even[20:])
+
+
+def test_a_limit_is_drawn_where_nothing_else_is() -> None:
+    rows = trend(in_state("gpu").sensors["gpu_celsius"], 40, 3, 10.0, 87.0)
+    assert rows[0].count("╌") == 40 and "╌" not in rows[1] + rows[2], "far above what was read"
+    rows = trend(in_state("gpu").sensors["gpu_watts"], 40, 3, 10.0, 35.0)
+    assert any("╌" in row and "█" in row for row in rows), "crossed"
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_limits_range_and_efficiency_are_told(size: tuple[int, int]) -> None:
+    async with opened(RecordedBridge(in_state("gpu")), size) as (app, pilot):
+        await shown(app, pilot)
+        words = text(app)
+        for fact in (
+            "GPU 69/87 °C  mean 66",
+            "max ",
+            "43.1 %",
+            "0.0198",
+            "3.19/4.00",
+            "J/token",
+            "learn. rate",
+        ):
+            assert fact in words, fact
+        assert " to " in words.splitlines()[3] and "done " in words.splitlines()[3]
+        if size[0] >= 120:
+            assert "epoch 1.36/3.23" in words
+
+
+async def test_without_a_range_the_end_is_told_alone() -> None:
+    shot = replace(snapshot(device=GPU), eta_low_s=None, eta_high_s=None, corpus_tokens=None)
+    async with opened(RecordedBridge(shot)) as (app, pilot):
+        await shown(app, pilot)
+        line = text(app).splitlines()[3]
+        assert "done " in line and " to " not in line and "epoch" not in line

@@ -1,0 +1,150 @@
+"""The runs screen by its keys: filter, tags, marks, the comparison, archiving and deleting."""
+
+from __future__ import annotations
+
+import re
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from tests.tui.recorded import RUN_ID, RecordedBridge, in_state, summary
+from tests.tui.test_screens import SIZES, opened, text, until
+from tui.dialogs.remove_run import RemoveRunDialog
+from tui.screens.compare import CompareScreen
+from tui.widgets.overlay_panels import OverlayChart
+from tui.widgets.run_table import matches
+
+FINISHED, FAILED = "1120-done", "1121-broken"
+
+
+def shelf() -> RecordedBridge:
+    bridge = RecordedBridge(in_state("running"))
+    for run_id, state in ((FINISHED, "finished"), (FAILED, "failed")):
+        shot = in_state(state)
+        bridge.shots[run_id] = replace(shot, status=replace(shot.status, id=run_id))
+    return bridge
+
+
+@asynccontextmanager
+async def listed(bridge: RecordedBridge, size: tuple[int, int] = (80, 24)):
+    async with opened(bridge, size) as (app, pilot):
+        await pilot.press("4")
+        await until(pilot, lambda: FAILED in text(app))
+        yield app, pilot
+
+
+def marks(app: Any) -> str:
+    """The letters of the marked runs, from the top."""
+    return "".join(line[1] for line in text(app).splitlines()[2:5]).strip()
+
+
+def test_a_filter_is_words_that_are_there_and_words_that_are_not() -> None:
+    run = replace(summary(in_state("failed"), FAILED), tags=("night", "muon"))
+    assert matches(run, "") and matches(run, "tiny failed") and matches(run, "#night -finished")
+    assert not matches(run, "tiny finished") and not matches(run, "-muon") and matches(run, "-")
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_filter_narrows_the_list_as_one_types(size: tuple[int, int]) -> None:
+    async with listed(shelf(), size) as (app, pilot):
+        await pilot.press("slash", *"fin")
+        await until(pilot, lambda: FAILED not in text(app))
+        await pilot.press("enter")
+        assert FINISHED in text(app) and RUN_ID not in text(app) and "/fin 1 of 3" in text(app)
+        await pilot.press("escape")
+        await until(pilot, lambda: FAILED in text(app) and RUN_ID in text(app))
+        await pilot.press("slash", *"zzz", "escape")
+        await until(pilot, lambda: FAILED in text(app))
+
+
+async def test_tags_are_given_shown_and_found() -> None:
+    bridge = shelf()
+    async with listed(bridge, (120, 34)) as (app, pilot):
+        await pilot.press("j", "t", *"best night", "enter")
+        await until(pilot, lambda: "#best #night" in text(app))
+        assert bridge.tags == {FINISHED: ("best", "night")}
+        await pilot.press("slash", *"#best", "enter")
+        await until(pilot, lambda: FAILED not in text(app) and FINISHED in text(app))
+        await pilot.press("t", *"x" * 30, "enter")
+        await until(pilot, lambda: "cannot be a tag" in text(app))
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_marked_runs_are_overlaid_with_one_cursor_and_their_differences(size: tuple[int, int]) -> None:
+    async with listed(shelf(), size) as (app, pilot):
+        await pilot.press("o")
+        assert not isinstance(app.screen, CompareScreen), "nothing is marked"
+        await pilot.press("space", "space")
+        await pilot.pause(0.05)
+        assert "2 marked, o compares" in text(app) and marks(app) == "ab"
+        await pilot.press("o")
+        await until(pilot, lambda: isinstance(app.screen, CompareScreen) and "3 differences" in text(app))
+        shown = text(app)
+        for words in ("training.optimizer", "muon", "adamw", "builtin:python", RUN_ID, FINISHED, "0.002"):
+            assert words in shown, words
+        chart = app.screen.query_one(OverlayChart)
+        assert chart.plain.splitlines()[0].strip() and " b" in chart.plain
+        await pilot.press("home", *["right"] * 3)
+        await pilot.pause(0.05)
+        assert "tokens" in chart.plain
+        assert re.search(r"b +\d\.\d{3} \+\d\.\d{3} ", text(app)), "how far the second is from the first"
+        await pilot.press("end")
+        await pilot.pause(0.05)
+        assert "a       —" in text(app), "the first has not come so far"
+        await pilot.press("v")
+        await pilot.pause(0.05)
+        assert "Validation loss" in text(app)
+        await pilot.press("escape")
+        assert isinstance(app.screen, CompareScreen) and chart.cursor_tokens is None
+        await pilot.press("escape")
+        await until(pilot, lambda: not isinstance(app.screen, CompareScreen) and FAILED in text(app))
+        await pilot.press("escape")
+        await pilot.pause(0.05)
+        assert marks(app) == ""
+
+
+async def test_deleting_asks_says_what_it_frees_and_leaves_what_is_going() -> None:
+    bridge = shelf()
+    async with listed(bridge) as (app, pilot):
+        await pilot.press("D")
+        await pilot.pause(0.1)
+        assert not app.screen.is_modal, "the selected run is going"
+        await pilot.press("j", "D")
+        await until(pilot, lambda: isinstance(app.screen, RemoveRunDialog))
+        assert "103 MiB" in text(app) and FINISHED in text(app) and "cannot be had back" in text(app)
+        await pilot.press("enter", "n")
+        await pilot.pause(0.05)
+        assert bridge.removed == [] and not app.screen.is_modal
+        await pilot.press("a")
+        await until(pilot, lambda: "Archive this run?" in text(app))
+        await pilot.press("y")
+        await until(pilot, lambda: bridge.removed == [(FINISHED, "archive")])
+        await pilot.press("D")
+        await until(pilot, lambda: "Delete this run?" in text(app))
+        await pilot.press("y")
+        await until(
+            pilot, lambda: "deleted: 103 MiB freed" in text(app) and f" {FINISHED}  " not in text(app)
+        )
+        assert bridge.removed[-1] == (FINISHED, "delete")
+
+
+async def test_the_help_tells_the_keys_of_the_list() -> None:
+    async with listed(shelf(), (120, 34)) as (app, pilot):
+        await pilot.press("question_mark")
+        assert "archive or delete" in text(app) and "-word leaves out" in text(app)
+
+
+async def test_equal_lists_send_nothing() -> None:
+    bridge = RecordedBridge(in_state("paused"))
+    async with opened(bridge) as (app, pilot):
+        await pilot.press("4")
+        await until(pilot, lambda: RUN_ID in text(app))
+        await pilot.pause(0.3)
+        painted: list[Any] = []
+        app._driver.write = painted.append  # type: ignore[union-attr,method-assign]
+        for _ in range(3):
+            app.follower.wake()
+            await pilot.pause(0.1)
+        assert painted == []

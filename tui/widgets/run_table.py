@@ -1,0 +1,88 @@
+"""The table of runs: what its columns say, and which runs a filter lets through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+
+from engine.records import RunSummary
+from tui import format as fmt
+from tui.verbs import state_sign
+from tui.widgets.record_table import Column, RecordTable
+
+
+def state_text(run: RunSummary) -> str:
+    """Sign and word of its state."""
+    sign, word, _ = state_sign(run.status, run.is_stale)
+    return f"{sign} {word}"
+
+
+def _progress(run: RunSummary) -> str:
+    total = run.status.tokens_total
+    return fmt.percent((run.status.tokens or 0) / total if total else None)
+
+
+def tags_text(run: RunSummary) -> str:
+    """Its tags, and whether it is archived."""
+    words = [f"#{fmt.clean(tag)}" for tag in run.tags]
+    return " ".join([*words, "archived"] if run.archived_at is not None else words)
+
+
+def columns(letter_of: Callable[[str], str]) -> tuple[Column[RunSummary], ...]:
+    """The columns of the table, the first one with the letter that a marked run has in the chart; else a blank."""
+    return (Column(" ", lambda run: letter_of(run.id)), *COLUMNS)
+
+
+def matches(run: RunSummary, wanted: str) -> bool:
+    """Whether a run has every word in its name, state, preset or tags, and none that begins with a minus."""
+    text = f"{run.id} {state_text(run)} {run.preset} {tags_text(run)}".casefold()
+    for word in wanted.casefold().split():
+        if word.startswith("-") and len(word) > 1:
+            if word[1:] in text:
+                return False
+        elif word not in text:
+            return False
+    return True
+
+
+COLUMNS: tuple[Column[RunSummary], ...] = (
+    Column("Run", lambda run: fmt.clean(run.id)),
+    Column("State", state_text),
+    Column("Began", lambda run: fmt.date(run.created_at), is_for_wide=True, sort=lambda run: run.created_at),
+    Column("Model", lambda run: f"{fmt.clean(run.preset)} {fmt.count(run.parameters)}", is_for_wide=True),
+    Column("Done", _progress, is_number=True, sort=lambda run: run.status.tokens),
+    Column(
+        "Loss", lambda run: fmt.number(run.status.loss, 3), is_number=True, sort=lambda run: run.status.loss
+    ),
+    Column(
+        "Val.",
+        lambda run: fmt.number(run.status.val_loss, 3),
+        is_number=True,
+        sort=lambda run: run.status.val_loss,
+    ),
+    Column(
+        "Took",
+        lambda run: fmt.duration(run.status.elapsed_s),
+        is_number=True,
+        is_for_wide=True,
+        sort=lambda run: run.status.elapsed_s,
+    ),
+    Column(
+        "Cost",
+        lambda run: fmt.money(run.status.cost, run.status.currency),
+        is_number=True,
+        sort=lambda run: run.status.cost,
+    ),
+    Column("Tags", tags_text, is_for_wide=True),
+)
+
+
+class RunTable(RecordTable[RunSummary]):
+    """The runs; enter opens the selected one."""
+
+    HELP = "The runs, newest first. Enter shows the selected one on the run screen."
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "select_cursor", "Open", tooltip="Show it on the run screen", id="runs.open"),
+    ]
