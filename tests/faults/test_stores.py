@@ -158,6 +158,18 @@ def test_a_transaction_that_the_disk_refuses_leaves_the_store_usable(tmp_path: P
     assert store.meta("a", str) == "x"
 
 
+def test_what_is_only_locked_is_not_taken_for_damaged(stored: RunFolder) -> None:
+    other = sqlite3.connect(stored.store_path, isolation_level=None)
+    other.execute("PRAGMA locking_mode=EXCLUSIVE")
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(StoreError, match="locked"):
+        find_damage(stored)
+    resumed = llm_tui(Workspace(stored.workspace), "resume")
+    assert resumed.exit_code == 2 and "locked" in resumed.stderr
+    other.close()
+    assert find_damage(stored) is None and not list(stored.path.glob("run.db.aside-*"))
+
+
 def test_a_log_that_a_reader_holds_is_told_of_and_ends_with_a_store_made_anew(
     stored: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
