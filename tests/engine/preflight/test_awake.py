@@ -112,7 +112,7 @@ def test_logout_that_ends_processes_blocks_and_names_the_remedy(
     monkeypatch.setattr(logind, "RUNNING", tmp_path)
     monkeypatch.setattr(logind, "MAIN_FILE", conf)
     monkeypatch.setattr(logind, "FOLDERS", (tmp_path / "logind.conf.d",))
-    monkeypatch.setattr(presence.getpass, "getuser", lambda: "ana")
+    monkeypatch.setattr(presence, "user_name", lambda: "ana")
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nowhere")
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     verdict = presence.check_logout(Context(tmp_path))
