@@ -45,14 +45,14 @@ Closing the app leaves the run alone; stopping it is a key of its own.
   p    pause, and go on
   c    write a checkpoint now
   x    stop the run (asks first; r goes on later)
-  r    go on with a run that was stopped, failed or was abandoned
+  r    go on with one that was stopped, failed or abandoned
   d    leave the app, the run goes on
 
-  + -  less or more time in the curves: from 5 minutes to the whole run
-  , .  earlier and later     0  the whole run
+  + -  less or more time in the curves, from 5 minutes on
+  , .  earlier and later      0  the whole run
 
-The end is told at the present speed; in brackets, as fast and as slow as it
-went so far, the latter with validations, checkpoints and cooling.
+The end is told at the present speed; in brackets, as fast and
+as slow as it went so far, with validations and cooling.
 """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("p", "ask('pause')", "Pause", tooltip="Pause after this step", id="run.pause"),
@@ -125,7 +125,7 @@ went so far, the latter with validations, checkpoints and cooling.
 
     def _name_span(self, snapshot: RunSnapshot) -> None:
         """Say in the frames how much time the curves show."""
-        words = span_text(self.room_app.span, snapshot.span)
+        words = span_text(self._span, snapshot.span)
         self.chart.set_subtitle(words)
         self.query_one(SensorsPanel).set_subtitle(words)
 
@@ -190,20 +190,24 @@ went so far, the latter with validations, checkpoints and cooling.
 
     # --- how much time the curves show --------------------------------------------------------------------------
 
+    @property
+    def _span(self) -> TimeSpan:
+        return self.room_app.span or TimeSpan()
+
     def _show_span(self, span: TimeSpan) -> None:
-        if span != self.room_app.span:
+        if span != self._span:
             self.room_app.span = span
             self.room_app.follower.wake()
 
     def action_zoom_time(self, direction: int) -> None:
         """Less time (1), or more."""
         if (snapshot := self.room_app.snapshot) is not None:
-            self._show_span(zoomed(self.room_app.span, snapshot.span, direction))
+            self._show_span(zoomed(self._span, snapshot.span, direction))
 
     def action_move_time(self, direction: int) -> None:
         """Earlier (-1), or later."""
         if (snapshot := self.room_app.snapshot) is not None:
-            self._show_span(moved(self.room_app.span, snapshot.span, direction))
+            self._show_span(moved(self._span, snapshot.span, direction))
 
     def action_whole_run(self) -> None:
         """All of it."""
