@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from textual.events import MouseScrollDown, MouseScrollUp
 
 from engine.records import LossPoint, ShownSpan, TimeSpan
 from tests.tui.recorded import GPU, RecordedBridge, in_state, snapshot
@@ -85,6 +86,16 @@ async def test_beyond_the_left_end_of_a_stretch_the_cursor_takes_the_time_along(
         await until(pilot, lambda: "last 1 h" in text(app))
         await pilot.press("home", "left")
         await until(pilot, lambda: bridge.spans[-1] == TimeSpan(width_s=3600, until_s=134_000 - 1800))
+
+
+async def test_the_wheel_shows_less_and_more_time() -> None:
+    bridge = RecordedBridge(in_state("gpu"))
+    async with opened(bridge) as (app, pilot):
+        chart = await shown(app, pilot)
+        chart.post_message(MouseScrollUp(chart, 9, 3, 0, -1, 0, False, False, False))
+        await until(pilot, lambda: bridge.spans[-1].width_s == 86_400)
+        chart.post_message(MouseScrollDown(chart, 9, 3, 0, 1, 0, False, False, False))
+        await until(pilot, lambda: bridge.spans[-1] == TimeSpan())
 
 
 async def test_the_chart_is_logarithmic_and_smoothed_by_keys() -> None:

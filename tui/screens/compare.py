@@ -32,8 +32,8 @@ class CompareScreen(RoomScreen):
     AUTO_FOCUS = "OverlayChart"
     HORIZONTAL_BREAKPOINTS = [*RoomScreen.HORIZONTAL_BREAKPOINTS, (160, "-broad")]
     HELP_TEXT = """
-The marked runs in one chart, what the cursor reads of each, and the settings
-in which they differ.
+The marked runs in one chart, what the cursor reads of each, and
+the settings in which they differ.
 
   ← →      a cursor, the same for all runs
   v        validation, or training

@@ -45,14 +45,14 @@ Closing the app leaves the run alone; stopping it is a key of its own.
   p    pause, and go on
   c    write a checkpoint now
   x    stop the run (asks first; r goes on later)
-  r    go on with a run that was stopped, failed or was abandoned
+  r    go on with one that was stopped, failed or abandoned
   d    leave the app, the run goes on
 
-  + -  less or more time in the curves: from 5 minutes to the whole run
-  , .  earlier and later     0  the whole run
+  + -  less or more time in the curves, from 5 minutes on
+  , .  earlier and later      0  the whole run
 
-The end is told at the present speed; in brackets, as fast and as slow as it
-went so far, the latter with validations, checkpoints and cooling.
+The end is told at the present speed; in brackets, as fast and
+as slow as it went so far, with validations and cooling.
 """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("p", "ask('pause')", "Pause", tooltip="Pause after this step", id="run.pause"),

@@ -24,16 +24,13 @@ from tui.verbs import possible_verbs
 from tui.widgets.facts_panel import Fact, FactsPanel
 from tui.widgets.line_input import LineInput
 from tui.widgets.lines import MUTED, STRONG, TEXT
-from tui.widgets.overlay_panels import OverlayChart
+from tui.widgets.overlay_panels import LETTERS, MOST_RUNS, OverlayChart
 from tui.widgets.panel import Panel
 from tui.widgets.record_table import RecordTable
 from tui.widgets.run_table import RunTable, columns, matches, state_text, tags_text
 
 if TYPE_CHECKING:
     from engine.shelf import RemovalKind
-
-MOST_MARKED = 6
-"""More curves than this nobody can tell apart."""
 
 
 class RunsScreen(RoomScreen):
@@ -50,12 +47,13 @@ Every run of this workspace, newest first.
   p r      pause it, or go on with it
   x        stop it (asks first)
 
-  space    mark it, or no longer; escape unmarks all, and ends the filter
-  o        the marked runs in one chart, and where their settings differ
-  /        filter: words of name, state, model and tags; -word leaves out
+  space    mark it or not; escape unmarks all, ends the filter
+  o        the marked runs in one chart, with what differs
+  /        filter by words of name, state, model and tags;
+           -word leaves out
   s S      sort by the next column; the other way round
   t        its tags
-  a D      archive or delete it: asks first, and says what that frees
+  a D      archive or delete it: asks, and says what it frees
 """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("p", "ask('pause')", "Pause", id="runs.pause"),
@@ -84,7 +82,7 @@ Every run of this workspace, newest first.
 
     def compose_room(self) -> ComposeResult:
         """The table, and more on the selected run."""
-        yield RunTable(columns(lambda run_id: run_id in self._marked), id="table")
+        yield RunTable(columns(self._letter_of), id="table")
         yield Static(Content("No run yet. Press 1 for the checks, and s there to start one."), id="nothing")
         with Horizontal(id="below"):
             yield FactsPanel(
@@ -156,7 +154,7 @@ Every run of this workspace, newest first.
         if action in ("mark", "tag"):
             return run is not None
         if action == "overlay":
-            return 2 <= len(self._marked) <= MOST_MARKED
+            return 2 <= len(self._marked) <= MOST_RUNS
         if action == "clear":
             return bool(self._marked or self._wanted)
         return super().check_action(action, parameters)
@@ -184,6 +182,10 @@ Every run of this workspace, newest first.
 
         self.app.push_screen(StopRunDialog(run.id), stop)
 
+    def _letter_of(self, run_id: str) -> str:
+        """As the chart names a marked run."""
+        return LETTERS[list(self._marked).index(run_id)] if run_id in self._marked else " "
+
     # --- finding and comparing ----------------------------------------------------------------------------------
 
     def action_mark(self) -> None:
@@ -193,10 +195,10 @@ Every run of this workspace, newest first.
             return
         if run.id in self._marked:
             del self._marked[run.id]
-        elif len(self._marked) < MOST_MARKED:
+        elif len(self._marked) < MOST_RUNS:
             self._marked[run.id] = None
         else:
-            self.notify(f"At most {MOST_MARKED} runs can be compared.", severity="warning")
+            self.notify(f"At most {MOST_RUNS} runs can be compared.", severity="warning")
         self._show()
         self.table.action_cursor_down()
 

@@ -18,9 +18,11 @@ class LossChart(CurveChart):
         "The loss in nats a token over the tokens trained on: lower is better. The blue line is the training loss, the "
         "mean of each column, the orange diamonds are validations on text that is never trained on. Validation rising "
         "while training falls means that the model learns the text by heart.\n"
-        "  ← → h l      a cursor that reads values; shift goes faster, home and end\n"
-        "               to the ends, a click puts it there, escape takes it away\n"
-        "  y            logarithmic or linear      m  smoothed, over the rough curve"
+        "  ← → h l   a cursor that reads values; shift goes faster,\n"
+        "            home, end and a click too; escape ends it\n"
+        "  y         logarithmic or linear\n"
+        "  m         smoothed, over the rough curve\n"
+        "  wheel     less and more time"
     )
     COMPONENT_CLASSES: ClassVar[set[str]] = {TRAINING, VALIDATION}
     DEFAULT_CSS = """

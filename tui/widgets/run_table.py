@@ -30,9 +30,9 @@ def tags_text(run: RunSummary) -> str:
     return " ".join([*words, "archived"] if run.archived_at is not None else words)
 
 
-def columns(is_marked: Callable[[str], bool]) -> tuple[Column[RunSummary], ...]:
-    """The columns of the table, the first one telling which runs are marked."""
-    return (Column("", lambda run: "◆" if is_marked(run.id) else " "), *COLUMNS)
+def columns(letter_of: Callable[[str], str]) -> tuple[Column[RunSummary], ...]:
+    """The columns of the table, the first one with the letter that a marked run has in the chart; else a blank."""
+    return (Column(" ", lambda run: letter_of(run.id)), *COLUMNS)
 
 
 def matches(run: RunSummary, wanted: str) -> bool:
