@@ -114,18 +114,19 @@ def measure_kills(kills: int, folder: Path) -> None:
     run_id = workspace.start()
     run = workspace.folder_of(run_id)
     lost, recovered_s = [], []
-    for number in range(kills):
-        wait(functools.partial(is_stepping, run, number + 1))
-        time.sleep(chance.uniform(0.0, 10.0))
-        status = workspace.status(run_id)
-        assert status.trainer_pid is not None
-        os.kill(status.trainer_pid, signal.SIGKILL)
-        killed_s = time.monotonic()
-        at = newest(run)[0]
-        wait(functools.partial(is_stepping, run, number + 2))
-        recovered_s.append(time.monotonic() - killed_s)
-        lost.append(at - newest(run)[1])
-    workspace.command(run_id, "stop")
+    try:
+        for number in range(kills):
+            wait(functools.partial(is_stepping, run, number + 1))
+            time.sleep(chance.uniform(0.0, 10.0))
+            status = workspace.status(run_id)
+            assert status.trainer_pid is not None
+            os.kill(status.trainer_pid, signal.SIGKILL)
+            killed_s, at = time.monotonic(), newest(run)[0]
+            wait(functools.partial(is_stepping, run, number + 2))
+            recovered_s.append(time.monotonic() - killed_s)
+            lost.append(at - newest(run)[1])
+    finally:
+        workspace.command(run_id, "stop")
     print("\n| kills | steps lost | steps between checkpoints | seconds to the next step |")
     print("|---|---|---|---|")
     with_rows = run.open()

@@ -168,6 +168,10 @@ def estimate(
     pace = pace_of(plan, entries, workspace, remark)
     power = power_of(plan, settings.energy, entries, gpu_limit_watts)
     hours = _time(plan, pace)
+    num_processes = settings.scale.processes * settings.scale.nodes
+    if num_processes > 1:
+        remark = f"{hours.basis}; for one process: what the {num_processes} of [scale] gain is not known"
+        hours = msgspec.structs.replace(hours, basis=remark)
     energy = _energy(power, hours)
     cost = _cost(settings.energy, power, hours, time.time() if now is None else now)
     share = own_share(plan, pace.tokens_per_s if pace.source in ("rehearsal", "earlier run") else None)
@@ -268,6 +272,11 @@ def _kwh(watts: float | None, hours: float | None) -> float | None:
     return None if watts is None or hours is None else watts * hours / 1000
 
 
+def checkpoint_bytes(plan: RunPlan) -> int:
+    """What one checkpoint takes: the weights, and the optimizer's state."""
+    return 4 * plan.shape.parameters + optimizer_bytes(plan.shape, plan.optimizer)
+
+
 def storage_estimate(
     plan: RunPlan, settings: Settings, corpus_tokens: int | None, hours: float | None = None
 ) -> StorageEstimate:
@@ -275,10 +284,9 @@ def storage_estimate(
 
     `corpus_tokens` is None where the corpus was not looked at, `hours` where they are unknown.
     """
-    model_bytes = 4 * plan.shape.parameters
-    checkpoint_bytes = model_bytes + optimizer_bytes(plan.shape, plan.optimizer)
+    model_bytes, one_bytes = 4 * plan.shape.parameters, checkpoint_bytes(plan)
     keep = settings.training.keep_checkpoints
-    checkpoints_bytes = checkpoint_bytes * (keep + 1)
+    checkpoints_bytes = one_bytes * (keep + 1)
     corpus_bytes = None
     if corpus_tokens is not None:
         corpus_bytes = corpus_tokens * (2 if plan.shape.vocab_size <= 2**16 else 4)
@@ -286,7 +294,7 @@ def storage_estimate(
     if hours is not None:
         database_bytes = round(hours * 3600 * DATABASE_BYTES_PER_S / settings.telemetry.interval_s)
     rest_bytes = model_bytes + (corpus_bytes or 0) + (database_bytes or 0)
-    end_bytes, price = checkpoint_bytes * keep + rest_bytes, settings.cloud.usd_per_gib_month
+    end_bytes, price = one_bytes * keep + rest_bytes, settings.cloud.usd_per_gib_month
     return StorageEstimate(
         corpus_bytes=corpus_bytes,
         checkpoints_bytes=checkpoints_bytes,

@@ -11,7 +11,11 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from engine.settings_data import CorpusPart as CorpusPart
+from engine.settings_data import CorpusSettings as CorpusSettings
+from engine.settings_data import ScaleSettings as ScaleSettings
 from engine.shape import MOST_CONTEXT
+from engine.ui_settings import UiSettings
 
 Auto = Literal["auto"]
 Count = Annotated[int, Meta(ge=1, le=10**12)]
@@ -45,66 +49,6 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     tie_embeddings: Annotated[bool, Meta(description="share the embedding with the output head")] | None = (
         None
     )
-
-
-class CorpusPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One source of a corpus of several, and how often it is read."""
-
-    source: Annotated[str | list[str], Meta(description="files, folders and patterns, as corpus.source")]
-    weight: Annotated[
-        float,
-        Meta(gt=0, le=100, description="times it is read while a source of weight 1 is read once, e.g. 0.5"),
-    ] = 1.0
-    text_field: (
-        Annotated[
-            str,
-            Meta(
-                min_length=1,
-                max_length=200,
-                description="as corpus.text_field, which holds where it is absent",
-            ),
-        ]
-        | None
-    ) = None
-
-
-class CorpusSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the model learns from."""
-
-    source: Annotated[
-        str | list[str],
-        Meta(
-            description="files, folders and patterns such as data/**/*.jsonl.gz, one or a list: .txt .md .jsonl "
-            '.jsonl.gz .jsonl.zst .parquet; "builtin:python" is the source of the Python standard library on this '
-            "machine"
-        ),
-    ] = "builtin:python"
-    text_field: Annotated[
-        str,
-        Meta(
-            min_length=1,
-            max_length=200,
-            description="the field of a .jsonl line, or the column of a .parquet file, that holds the text",
-        ),
-    ] = "text"
-    validation_frac: Annotated[
-        float,
-        Meta(ge=0.0001, le=0.5, description="share of the documents kept aside to measure with, 0 to 1"),
-    ] = 0.01
-    tokenizer_sample_mib: Annotated[
-        float,
-        Meta(ge=0.01, le=1024, description="MiB of text the tokenizer is trained on, spread over the corpus"),
-    ] = 8.0
-    mix: Annotated[
-        list[CorpusPart],
-        Meta(
-            description="several sources with weights, as [[corpus.mix]], in place of source",
-            extra={
-                "example": '[[corpus.mix]]\nsource = "web/*.parquet"\n[[corpus.mix]]\nsource = "books"\nweight = 3.0'
-            },
-        ),
-    ] = []
-    """Last, as `EnergySettings.tariff`."""
 
 
 class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -179,30 +123,6 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             ge=0, le=1000, description="restarts in a row, without a new checkpoint between, before it fails"
         ),
     ] = 5
-
-
-class ScaleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How many processes train together; tokens_per_step stays what it is, and each does its share of it."""
-
-    processes: Annotated[
-        int,
-        Meta(ge=1, le=64, description="processes on this machine, one a GPU; on a CPU they share its cores"),
-    ] = 1
-    nodes: Annotated[
-        int,
-        Meta(
-            ge=1,
-            le=1024,
-            description="machines, this one among them; on each of the others: llm-tui join",
-        ),
-    ] = 1
-    address: Annotated[
-        str,
-        Meta(
-            max_length=200,
-            description='where the other machines find this one, e.g. "10.0.0.1:29400"; needed where nodes is above 1',
-        ),
-    ] = ""
 
 
 class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -386,31 +306,6 @@ class NotifySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             extra={"is_secret": True},
         ),
     ] = ""
-
-
-class UiSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the screens look, and their keys; no run is touched by it."""
-
-    theme: Annotated[
-        str,
-        Meta(
-            max_length=100,
-            description="colours; ctrl+p, Theme shows them all; takes effect at the next start",
-        ),
-    ] = "llm-tui-night"
-    characters: Annotated[
-        Literal["auto", "unicode", "ascii"],
-        Meta(description="auto: what the terminal can show; ascii: frames, bars and curves in ASCII alone"),
-    ] = "auto"
-    keys: Annotated[
-        dict[str, str | dict[str, str]],
-        Meta(
-            description="keys of your own, as [ui.keys]: the name of a key, then one or more keys; "
-            "`llm-tui keys` lists the names",
-            extra={"example": '[ui.keys]\nrun.pause = "P"\nrows.down = "j,down,ctrl+n"'},
-        ),
-    ] = {}
-    """Last: in the file, keys that follow a table would belong to it."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

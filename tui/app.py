@@ -23,7 +23,6 @@ from textual.widgets import Static
 
 from engine.errors import EngineError
 from engine.process import workspace_path
-from engine.records import TimeSpan
 from tui import format as fmt
 from tui import modes
 from tui.bridge import Bridge, in_thread
@@ -49,9 +48,8 @@ if TYPE_CHECKING:
     from textual.actions import ActionParseResult
     from textual.dom import DOMNode
     from textual.driver import Driver
-    from textual.theme import Theme
 
-    from engine.records import RunSnapshot, RunSummary
+    from engine.records import RunSnapshot, RunSummary, TimeSpan
     from engine.story import Digest
 
 WARM_UP_EVERY_S = 0.5
@@ -82,8 +80,8 @@ class LlmTui(App[str | None]):
     asked_verb: reactive[str] = reactive("", repaint=False)
     """The verb that the followed run has not answered yet; empty where there is none."""
     followed_id: var[str | None] = var(None)
-    span: var[TimeSpan] = var(TimeSpan())
-    """The stretch of the followed run that its curves show."""
+    span: var[TimeSpan | None] = var(None)
+    """The stretch of the followed run that its curves show; None: the whole run."""
     num_unsaved: var[int] = var(0)
     """Keys of the settings that were changed here and are not saved."""
     own_keys: var[Mapping[str, str]] = var({})
@@ -179,34 +177,16 @@ class LlmTui(App[str | None]):
 
     @work(group="take-up", exit_on_error=False)
     async def _take_up(self) -> None:
-        """Take up the person's own keys; say what of the looks and the keys cannot be had; keep a new theme."""
-        problems = []
-        if self._unknown_theme:
-            names = ", ".join(sorted(self.available_themes))
-            problems.append(f"ui.theme = {self._unknown_theme!r} is no theme. There are: {names}.")
-        if self._appearance.keys:
-            from tui.keymap import resolve
+        """Take up the person's own keys, and follow the theme."""
+        from tui.preferences import keep_theme, take_up
 
-            keys, unused = await in_thread(resolve, self._appearance.keys)
-            self.own_keys = keys
-            self.set_keymap(keys)
-            problems += unused
-        for problem in problems:
-            self.notify(
-                fmt.clean(problem), title="settings.toml", severity="warning", timeout=15, markup=False
-            )
-        self.theme_changed_signal.subscribe(self, self._keep_theme)
-
-    @work(exclusive=True, group="theme", exit_on_error=False)
-    async def _keep_theme(self, theme: Theme) -> None:
-        """Remember the theme in settings.toml, where there is one and it may be written."""
-        self._looks.follow_theme(self.theme_variables)
-        if self.is_read_only or not await in_thread(self.bridge.has_settings):
-            return
-        try:
-            await in_thread(self.bridge.keep_theme, theme.name)
-        except (EngineError, OSError) as error:
-            self.post_message(CallFailed(getattr(error, "title", str(error)), getattr(error, "remedy", "")))
+        await take_up(self, self._appearance, self._unknown_theme)
+        self.theme_changed_signal.subscribe(
+            self,
+            lambda theme: self.run_worker(
+                keep_theme(self, self._looks, theme.name), group="theme", exclusive=True, exit_on_error=False
+            ),
+        )
 
     async def action_switch_mode(self, mode: str) -> None:
         """Go to a screen, once the workspace is open; a dialog is answered first."""
@@ -269,7 +249,7 @@ class LlmTui(App[str | None]):
 
     def _look_at(self, run_id: str) -> None:
         if run_id != self.followed_id:
-            self.followed_id, self.snapshot, self.trouble, self.span = run_id, None, "", TimeSpan()
+            self.followed_id, self.snapshot, self.trouble, self.span = run_id, None, "", None
         self.follower.wake()
 
     @on(RunOpenRequested)

@@ -44,7 +44,10 @@ class Follower:
 
     async def _read_run(self, run_id: str) -> None:
         try:
-            snapshot = await in_thread(self._bridge.snapshot, run_id, self._app.span, self._app.size.width)
+            from engine.records import TimeSpan
+
+            span = self._app.span or TimeSpan()
+            snapshot = await in_thread(self._bridge.snapshot, run_id, span, self._app.size.width)
         except (EngineError, OSError) as error:
             title, remedy = getattr(error, "title", str(error)), getattr(error, "remedy", "")
             self._app.post_message(SnapshotFailed(run_id, title, remedy))

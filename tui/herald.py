@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from engine.records import EventRow, RunState
 from tui import format as fmt
 
 if TYPE_CHECKING:
     from textual.app import App
+
+    from engine.records import EventRow, RunState
 
 CALLING = frozenset(
     ("restart", "frozen", "stalled", "too-hot", "too-hot-blind", "limit", "checkpoint-failed")

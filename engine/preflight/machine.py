@@ -10,7 +10,7 @@ import msgspec
 from engine.corpus.build import inspect
 from engine.corpus.cache import cache_folder
 from engine.errors import CorpusError
-from engine.estimate import storage_estimate
+from engine.estimate import checkpoint_bytes, storage_estimate
 from engine.preflight.context import GIB, Context, Verdict, amount, failed, passed, skipped, warned
 from engine.records import Figure
 from engine.runs.folder import runs_folder
@@ -105,8 +105,7 @@ class _Place(msgspec.Struct, frozen=True):
 def check_disk(context: Context) -> Verdict:
     """Whether each disk holds what the run puts there at its peak, may be written, and will keep it.
 
-    `runs` and `cache` may lie on disks of their own. Where not even one checkpoint fits, and where
-    `limits.min_free_disk_gib` would stop the run as it starts, no waiver helps.
+    `runs` and `cache` may lie on disks of their own. Where not even one checkpoint fits no waiver helps.
     """
     folders = (runs_folder(context.workspace), cache_folder(context.workspace))
     for folder in folders:
@@ -129,13 +128,6 @@ def check_disk(context: Context) -> Verdict:
         )
         for place in places
     ]
-    if places[0].disk.free_bytes < reserve_bytes:
-        return failed(
-            f"{evidence} limits.min_free_disk_gib would stop the run as it starts.",
-            "Free some space, or lower limits.min_free_disk_gib: a waiver passes over a check, not over a setting.",
-            *figures,
-            is_waivable=False,
-        )
     if any(place.disk.free_bytes < place.needed_bytes for place in places):
         return failed(
             evidence,
@@ -163,16 +155,18 @@ def _places(context: Context, of_runs: Disk, of_cache: Disk) -> list[_Place]:
     except CorpusError:
         corpus_tokens = None
     planned = storage_estimate(context.plan, context.settings, corpus_tokens)
-    num_checkpoints = context.settings.training.keep_checkpoints + 1
-    checkpoint_bytes = planned.checkpoints_bytes // num_checkpoints
+    num_checkpoints, one_bytes = (
+        context.settings.training.keep_checkpoints + 1,
+        checkpoint_bytes(context.plan),
+    )
     runs = _Place(
         disk=of_runs,
         contents=(
-            f"{num_checkpoints} checkpoints of {amount(checkpoint_bytes)}, one of them being written",
+            f"{num_checkpoints} checkpoints of {amount(one_bytes)}, one of them being written",
             f"the model {amount(planned.model_bytes)}",
         ),
         peak_bytes=planned.checkpoints_bytes + planned.model_bytes,
-        least_bytes=checkpoint_bytes + planned.model_bytes,
+        least_bytes=one_bytes + planned.model_bytes,
         reserve_bytes=round(context.settings.limits.min_free_disk_gib * GIB),
     )
     tokens_bytes = planned.corpus_bytes or 0

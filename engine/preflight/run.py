@@ -221,3 +221,8 @@ async def collect(
             )
         )
     return checks
+
+
+def blocked_reason(blocking: list[Check]) -> str:
+    """What keeps a run from starting, a line a check, each with its remedy."""
+    return "\n".join(f"{check.id}: {check.evidence} {check.remedy}".strip() for check in blocking)

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from engine.bill import DayLine, StorageBook
-from engine.errors import EngineError, StoreError
+from engine.errors import DamagedStoreError, EngineError, StoreError
 from engine.ledger.book import LedgerBook
 from engine.ledger.cost import total_energy
 from engine.ledger.days import day_lines
@@ -216,13 +216,18 @@ class Scribe:
         self._seen_step: int | None = None
         self._told: set[str] = set()
         self._problems: list[str] = []
+        self._damage: DamagedStoreError | None = None
         self._thread: threading.Thread | None = None
 
     def look(self, newest: CheckpointRow | None) -> None:
         """Write the books where there is a checkpoint that they do not know; tell each new problem once.
 
+        Raises: DamagedStoreError where the run's store turned out to be bad.
+
         The first checkpoint that is seen of a run that goes on was booked as its former life ended.
         """
+        if self._damage is not None:
+            raise self._damage
         for problem in self._problems:
             if problem not in self._told:
                 self._told.add(problem)
@@ -249,5 +254,7 @@ class Scribe:
                 state = RunState(newest.state) if newest else RunState.PREPARING
                 self._problems = close_books(self._folder, store, state)
                 self._folder.keep_facts(store)
+        except DamagedStoreError as error:
+            self._damage = error
         except (EngineError, OSError, BusyError) as error:
             self._problems = [str(error)]

@@ -89,8 +89,8 @@ def write_task(folder: RunFolder, to: Path, offer: str = "") -> CloudQuote:
     """Write the task for the rest of a run into `to`, which must not be there; the answer is the offer it is for.
 
     `offer` are words of the provider, the GPU and the kind of offer; of those that hold them all, and by default of
-    all with one GPU and room for the run, the cheapest is taken. A run that was planned for a CPU cannot go on on a
-    GPU: its task begins it anew. Raises: EngineError.
+    all with room for the run, the cheapest is taken. Where it has several GPUs, all of them train. A run that was
+    planned for a CPU cannot go on on a GPU: its task begins it anew. Raises: EngineError.
     """
     target = to.expanduser().absolute()
     if target.exists() or target.is_symlink():
@@ -156,7 +156,7 @@ def _choose(found: Sequence[CloudQuote], offer: str, plan: RunPlan) -> CloudQuot
             f"No offer holds {offer!r}" if words and not named else "No such offer can be written as a task"
         )
         names = "; ".join(dict.fromkeys(_name(quote) for quote in known if _accelerator(quote)))
-        wanted = "one GPU, of a kind that SkyPilot knows, with room for the run"
+        wanted = "a GPU of a kind that SkyPilot knows, with room for the run"
         raise EngineError(f"{what}: {wanted}.", f"There are: {names}.")
     return min(usable, key=lambda quote: (quote.usd is None, quote.usd or 0.0))
 
@@ -166,12 +166,19 @@ def _name(quote: CloudQuote) -> str:
 
 
 def _accelerator(quote: CloudQuote) -> str | None:
-    """The GPU as SkyPilot calls it; None for one it does not know, and for several: a run uses one."""
-    return _ACCELERATORS.get(quote.gpu) or _ACCELERATORS.get(f"NVIDIA {quote.gpu}")
+    """The GPU as SkyPilot calls it; None for one it does not know."""
+    gpu = _gpus(quote)[1]
+    return _ACCELERATORS.get(gpu) or _ACCELERATORS.get(f"NVIDIA {gpu}")
+
+
+def _gpus(quote: CloudQuote) -> tuple[int, str]:
+    """How many of which GPU."""
+    found = re.fullmatch(r"(\d+) x (.+)", quote.gpu)
+    return (int(found[1]), found[2]) if found else (1, quote.gpu)
 
 
 def _has_room(quote: CloudQuote, plan: RunPlan) -> bool:
-    sizes = [row.gpu_memory_gib for row in prices.load() if row.gpu == quote.gpu]
+    sizes = [row.gpu_memory_gib for row in prices.load() if row.gpu == _gpus(quote)[1]]
     return not sizes or plan.device.kind == "cpu" or plan.memory_total_bytes < min(sizes) * 2**30
 
 
@@ -209,9 +216,8 @@ def _tokens(folder: RunFolder) -> list[_Mount]:
 
 def _text(workspace: Path, settings: Settings) -> list[_Mount]:
     """The corpus itself: below the workspace where it lies there, else at the path that the settings name."""
-    source = settings.corpus.source
     mounts = []
-    for name in [source] if isinstance(source, str) else source:
+    for name in settings.corpus.sources:
         plain = re.split(r"[*?\[]", name)[0] if not Path(name).exists() else name
         if name.startswith("builtin:") or not plain:
             continue
@@ -275,7 +281,7 @@ def _task(move: _Move) -> list[str]:
     if cloud:
         lines.append(f"  infra: {cloud}")
     lines += [
-        f"  accelerators: {json.dumps(f'{_accelerator(quote)}:1')}",
+        f"  accelerators: {json.dumps(f'{_accelerator(quote)}:{_gpus(quote)[0]}')}",
         f"  use_spot: {json.dumps(quote.kind == 'spot')}",
         f"  disk_size: {disk_gb}",
     ]
@@ -301,8 +307,11 @@ def _setup() -> list[str]:
 def _run(move: _Move) -> list[str]:
     """Go on, and stay until the run is over; without a terminal the program follows the run that is going."""
     program = f"{_PYTHON} -P -m tui --workspace {_WORKSPACE}"
-    # The plan names the GPU at home; here it is the only one.
-    lines = ["set -e", f"export PYTHONPATH={_HOME}/program CUDA_VISIBLE_DEVICES=0"]
+    num_gpus = _gpus(move.quote)[0]
+    # The plan names the GPU at home, which is none of those there.
+    there = ",".join(map(str, range(num_gpus)))
+    lines = ["set -e", f"export PYTHONPATH={_HOME}/program CUDA_VISIBLE_DEVICES={there}"]
+    scale = f" --set scale.processes={num_gpus}"
     if move.goes_on:
-        return [*lines, f"{program} resume {move.folder.id}", f"{program} < /dev/null"]
-    return [*lines, f"{program} run"]
+        return [*lines, f"{program} resume {move.folder.id}{scale}", f"{program} < /dev/null"]
+    return [*lines, f"{program} run{scale}"]

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,7 +80,7 @@ _SENSOR_FIELDS = frozenset(SensorRow.__struct_fields__) - {"at"}
 
 
 class Point(NamedTuple):
-    """One step."""
+    """One step, or the validation before the first."""
 
     at: float
     values: dict[str, Any]
@@ -89,18 +90,23 @@ class Point(NamedTuple):
 def points(store: RunStore) -> Iterator[Point]:
     """Every step that leads to where training stands, ascending; those of branches that were given up are left out.
 
+    A validation before the first step has a point of its own.
     Read in pieces, so that a run of weeks takes no more memory than a short one. Raises: StoreError.
     """
     lineage = store.lineage()
     where, origins = lineage.clause("evaluation")
-    evaluations = {row.step: row for row in store.rows(EvaluationRow, f"WHERE {where}", origins)}
+    evaluations = deque(store.rows(EvaluationRow, f"WHERE {where} ORDER BY step", origins))
     readings = _readings(store)
     reading, upcoming = None, next(readings, None)
     for step in _steps(store):
+        while evaluations and evaluations[0].step < step.step:  # the one before the first step
+            alone = evaluations.popleft()
+            yield Point(alone.at, _values(None, alone, None))
         while upcoming is not None and upcoming.at <= step.at:
             reading, upcoming = upcoming, next(readings, None)
         is_fresh = reading is not None and step.at - reading.at <= MAX_READING_AGE_S
-        yield Point(step.at, _values(step, evaluations.get(step.step), reading if is_fresh else None))
+        evaluation = evaluations.popleft() if evaluations and evaluations[0].step == step.step else None
+        yield Point(step.at, _values(step, evaluation, reading if is_fresh else None))
 
 
 def _steps(store: RunStore) -> Iterator[StepRow]:
@@ -122,17 +128,23 @@ def _readings(store: RunStore) -> Iterator[SensorRow]:
         last_ms = round(rows[-1].elapsed_s * 1000)
 
 
-def _values(step: StepRow, evaluation: EvaluationRow | None, reading: SensorRow | None) -> dict[str, Any]:
+def _values(
+    step: StepRow | None, evaluation: EvaluationRow | None, reading: SensorRow | None
+) -> dict[str, Any]:
     values: dict[str, Any] = {}
+    moment = step or evaluation
+    assert moment is not None
     for column in COLUMNS:
         name = column.name
         if name == "at":
-            whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(step.at))
-            values[name] = f"{whole}.{int(step.at % 1 * 1000):03}Z"
+            whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment.at))
+            values[name] = f"{whole}.{int(moment.at % 1 * 1000):03}Z"
+        elif name in ("step", "tokens"):
+            values[name] = getattr(moment, name)
         elif name.startswith("val_"):
             values[name] = getattr(evaluation, name, None)
         elif name in _STEP_FIELDS:
-            values[name] = getattr(step, name)
+            values[name] = getattr(step, name, None)
         else:
             assert name in _SENSOR_FIELDS
             values[name] = getattr(reading, name, None)

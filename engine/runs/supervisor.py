@@ -16,13 +16,12 @@ from collections.abc import Callable
 import msgspec
 
 from engine.errors import DamagedStoreError, StoreError, TrainerExit
-from engine.preflight.run import collect
+from engine.preflight.run import blocked_reason, collect
 from engine.process import module_argv
 from engine.ramp import PHASE
 from engine.records import (
     AcknowledgementRow,
     AttemptRow,
-    Check,
     CheckpointRow,
     CommandRow,
     EventRow,
@@ -39,7 +38,7 @@ from engine.runs.mend import mend
 from engine.runs.news import News
 from engine.runs.ramp import BatchRamp
 from engine.runs.silence import Silence
-from engine.runs.watch import Watch, event
+from engine.runs.watch import Watch, event, guarded_settings
 from engine.sqlite import BusyError
 
 MAX_SILENCE_S = 120.0
@@ -78,7 +77,8 @@ class Supervisor:
         self._waivers = self._store.meta("waivers", dict[str, str])
         self._ticks = self._store.find_meta("ticks", tuple[str, ...]) or ()
         self._device_lock = Lock(device_lock_path(self._plan.device.identity))
-        self._watch = Watch(self._store, self._settings, folder.path, os.getpid())
+        guarded = guarded_settings(self._settings, self._waivers, self._plan)
+        self._watch = Watch(self._store, guarded, folder.path, os.getpid())
         self._child: Child | None = None
         self._is_training = False
         self._stop: Outcome | None = None
@@ -100,19 +100,24 @@ class Supervisor:
         try:
             outcome = await self._course()
         except DamagedStoreError as error:
+            if self._child and self._child.is_alive:
+                await self._child.end()
             outcome = Outcome(RunState.PREPARING, damage=error.title)
         finally:
             for task in (answering, watching, *helping):
                 task.cancel()
             await asyncio.gather(answering, watching, *helping, return_exceptions=True)
         if not outcome.damage:
-            is_suspect = outcome.state is RunState.FAILED and not outcome.is_refused
-            damage = self._store.find_damage() if is_suspect else self._store.damage
-            outcome = msgspec.structs.replace(outcome, damage=damage)
+            outcome = msgspec.structs.replace(outcome, damage=self._found_damage(outcome))
         if not outcome.damage:
             self._close(outcome)
         self._device_lock.release()
         return outcome
+
+    def _found_damage(self, outcome: Outcome) -> str | None:
+        """What is wrong with the store at the end; a failure may have come of what only a look at all of it finds."""
+        is_suspect = outcome.state is RunState.FAILED and not outcome.is_refused
+        return self._store.find_damage() if is_suspect else self._store.damage
 
     def mend(self, outcome: Outcome) -> bool:
         """Make the store anew, once `run` has ended for it; whether the run is over.
@@ -255,11 +260,8 @@ class Supervisor:
             )
         finally:
             self._is_training = self._watch.guards = False
-        pid = self._child.pid if self._child else 0
         newest = self._store.newest(AttemptRow, "attempt") or row
-        ended = msgspec.structs.replace(
-            newest, pid=pid, ended_at=time.time(), outcome=how_it_ended(exit_code)
-        )
+        ended = msgspec.structs.replace(newest, ended_at=time.time(), outcome=how_it_ended(exit_code))
         self._store.tell(ended)
         return exit_code
 
@@ -390,8 +392,3 @@ class Supervisor:
             EventRow, "WHERE source = ? AND level = 'error' ORDER BY rowid DESC LIMIT 1", (source,)
         )
         return found[0].text if found else None
-
-
-def blocked_reason(blocking: list[Check]) -> str:
-    """What keeps a run from starting, a line a check, each with its remedy."""
-    return "\n".join(f"{check.id}: {check.evidence} {check.remedy}".strip() for check in blocking)

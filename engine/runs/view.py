@@ -280,8 +280,7 @@ def _beat_age_s(beat: HeartbeatRow) -> float:
 
 def describe_source(settings: Settings) -> str:
     """The corpus as the settings name it."""
-    source = settings.corpus.source
-    return source if isinstance(source, str) else ", ".join(source)
+    return ", ".join(settings.corpus.sources)
 
 
 def read_status(folder: RunFolder) -> Status:

@@ -1,4 +1,4 @@
-"""`python -m engine.train run|work|join|ramp|prove|generate|probe`: the door to torch for everything else."""
+"""`python -m engine.train run|work|join|ramp|prove|generate|export|probe`: the door to torch for everything else."""
 
 from __future__ import annotations
 

@@ -228,14 +228,21 @@ class Checkpoints:
             write_s=time.monotonic() - started,
         ).row()
 
-    def prune(self) -> None:
-        """Delete what is older than the newest `keep` good ones, damaged ones among it."""
-        num_good = 0
+    def prune(self) -> list[str]:
+        """Delete what is older than the newest `keep` good ones, damaged ones among it.
+
+        The answer is why some could not go, in sentences; the next call tries them again.
+        """
+        num_good, problems = 0, []
         for folder in _newest_first(self._parent):
-            if num_good >= self._keep:
+            if num_good < self._keep:
+                num_good += self._is_good(folder)
+                continue
+            try:
                 self._remove(folder)
-            elif self._is_good(folder):
-                num_good += 1
+            except OSError as error:
+                problems.append(f"Checkpoint {folder.name} could not be deleted: {error.strerror or error}.")
+        return problems
 
     def _is_good(self, folder: Path) -> bool:
         if folder.name not in self._verified:

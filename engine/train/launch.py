@@ -7,6 +7,7 @@ exit code in the run's store.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -21,12 +22,13 @@ from pathlib import Path
 
 import msgspec
 
-from engine.errors import EngineError, RunFailedError, TrainerExit
+from engine.errors import EngineError, RunFailedError, StoreError, TrainerExit
 from engine.process import module_argv
-from engine.records import AttemptRow
+from engine.records import AttemptRow, HeartbeatRow
 from engine.runs.folder import RunFolder
 from engine.runs.store import MetaRow, RunStore
 from engine.settings import ScaleSettings
+from engine.sqlite import BusyError
 
 EXIT_FACT = "trainer_exit"
 """The store's fact with the leader's exit code."""
@@ -44,10 +46,13 @@ def lead(folder: RunFolder, scale: ScaleSettings, max_restarts: int, parent_pid:
 
     Raises: EngineError where the settings do not fit.
     """
+    # Until there are processes, with which the agent takes its own handler.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TrainerExit.ORPHANED))
     store = RunStore(folder.store_path)
     _keep_exit(store, TrainerExit.ORPHANED)  # what is true where the leader never comes to tell
     if scale.nodes > 1:
         _require_address(scale)
+    threading.Thread(target=_beat_for_all, args=(folder.store_path,), name="heartbeat", daemon=True).start()
     # Alone, the agent takes a port that is free.
     endpoint = scale.address if scale.nodes > 1 else "127.0.0.1:0"
     work = module_argv("engine.train", "work", str(folder.path))
@@ -68,6 +73,27 @@ def join(workspace: Path, scale: ScaleSettings, max_restarts: int) -> int:
     work = module_argv("engine.train", "work", "--join", str(workspace))
     is_whole = _run_agent(work, scale.address, scale, max_restarts, os.getppid(), is_host=False)
     return 0 if is_whole else 1
+
+
+def _beat_for_all(store_path: Path) -> None:
+    """Give signs of life while no leader does: other machines may be waited for, and a supervisor takes silence ill."""
+    while True:
+        with contextlib.suppress(BusyError, StoreError), contextlib.closing(RunStore(store_path)) as store:
+            while True:
+                newest = store.heartbeat("trainer")
+                if newest is None or newest.pid == os.getpid() or not _is_alive(newest.pid):
+                    phase = "waiting for all processes"
+                    store.put(HeartbeatRow(role="trainer", pid=os.getpid(), at=time.time(), phase=phase))
+                time.sleep(1.0)
+        time.sleep(1.0)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True
 
 
 def _require_address(scale: ScaleSettings) -> None:
@@ -129,6 +155,9 @@ def _set_environment(own_address: str, scale: ScaleSettings) -> None:
     threads = max(1, num_physical_cores() // scale.processes)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SHUTDOWN_S))
+    # A store that the agent keeps over a restart still has the addresses of the processes before it: whoever is first
+    # reads them, and connects to nobody (torch 2.13, dynamic_rendezvous.py). So each start gets a store of its own.
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     interface = _interface_of(own_address)
     if interface:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)

@@ -356,11 +356,11 @@ class Training:
             self.rollback = self.rollback.past(self.step)
             self.journal.keep(rollback=self.rollback)
         text = f"Saved {row.folder}: {row.total_bytes / 2**20:,.1f} MiB, verified, in {row.write_s:.1f} s."
-        self.journal.tell(
-            "info", "checkpoint", text, step=row.step, bytes=row.total_bytes, seconds=row.write_s
-        )
+        figures = {"step": row.step, "bytes": row.total_bytes, "seconds": row.write_s}
+        self.journal.tell("info", "checkpoint", text, **figures)
         if self.journal.flush():
-            self.checkpoints.prune()
+            for problem in self.checkpoints.prune():
+                self.journal.tell("warning", "checkpoint-kept", problem, step=self.step)
         self.journal.heartbeat.phase = phase
         return row.folder
 

@@ -14,7 +14,7 @@ from engine.settings import Settings
 from tui.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
-ENDINGS = ("toml", "gguf", "safetensors")
+ENDINGS = ("toml", "gguf", "safetensors", "md")
 """Of files whose names look like settings."""
 PAGES = sorted(path for path in (ROOT / "docs").glob("*.md") if path.name != "LOG.md")
 

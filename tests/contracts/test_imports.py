@@ -32,3 +32,11 @@ def test_importing_loads_nothing_heavy(module: str) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert found.stdout.split() == []
+
+
+def test_the_first_screen_waits_for_no_record_and_no_command_line() -> None:
+    code = "import sys, tui.__main__, tui.app, tui.screens.preflight, tui.terminal; print(*sys.modules)"
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert not {"msgspec", "engine.records", "click", "sqlite3", "tui.cli"} & set(found.stdout.split())

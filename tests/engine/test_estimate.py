@@ -19,6 +19,7 @@ from engine.settings import (
     CloudSettings,
     EnergySettings,
     ModelSettings,
+    ScaleSettings,
     Settings,
     TariffWindow,
     TrainingSettings,
@@ -71,6 +72,13 @@ def test_recomputed_blocks_are_counted_in_words_and_in_the_time(tmp_path: Path) 
     assert all_of_them.memory.recomputed_text == "recomputes 12 of 12 blocks"
     assert (some.time.hours or 0) < (all_of_them.time.hours or 0)
     assert estimate(Settings(), CPU, tmp_path).memory.recomputed_text == ""
+
+
+def test_the_hours_of_several_processes_say_that_they_are_those_of_one(tmp_path: Path) -> None:
+    one = estimate(Settings(), gpu(3.3), tmp_path).time
+    many = estimate(Settings(scale=ScaleSettings(processes=4, nodes=2)), gpu(3.3), tmp_path).time
+    assert many.hours == one.hours
+    assert "for one process" in many.basis and "8" in many.basis and "process" not in one.basis
 
 
 def test_the_drivers_limit_wins_over_the_boards(tmp_path: Path) -> None:

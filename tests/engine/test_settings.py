@@ -24,6 +24,7 @@ def test_documented_file_holds_every_key_with_its_default() -> None:
                 f"\n{field.name} =" in text
                 or f"\n# {field.name} =" in text
                 or f"\n# [[{section.name}.{field.name}]]" in text
+                or f"\n# [{section.name}.{field.name}]" in text
             )
 
 

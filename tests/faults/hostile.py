@@ -86,8 +86,6 @@ class HostileBridge(RecordedBridge):
         locals()[_name] = _poisons(_name)
 
     def ask(self, run_id: str, verb: str) -> tuple[bool, str]:
-        super().ask(run_id, verb)
-        self.shots[run_id] = in_state("gpu")
         return verb == "pause", EVIL
 
     def start(self, waivers: Mapping[str, str], ticks: Sequence[str] = ()) -> str:
@@ -107,7 +105,7 @@ class HostileBridge(RecordedBridge):
             yield piece
 
     def log(self, run_id: str) -> LogReader:
-        run = recorded_log(self.folder_of_settings / "runs" / run_id)
+        run = recorded_log(self.folder_of_settings / "runs" / "hostile")
         with run.log_path.open("ab") as log:
             for _ in range(40):
                 log.write(EVIL.encode("utf-8", "surrogatepass") + b"\xff\xfe\x9b\n")
@@ -116,10 +114,13 @@ class HostileBridge(RecordedBridge):
 
 def main() -> int:
     """The app on the hostile workspace; its exit status."""
-    bridge = HostileBridge(in_state("gpu"), entries=(entry("one", 60), entry("two", 99)))
+    shot = in_state("gpu")
+    shot = msgspec.structs.replace(shot, status=msgspec.structs.replace(shot.status, id=EVIL))
+    bridge = HostileBridge(shot, entries=(entry(EVIL, 60), entry("two", 99)))
+    bridge.book = msgspec.structs.replace(bridge.book, run_id=EVIL)
     settings = bridge.settings_path.read_text("utf-8")
     bridge.settings_path.write_text(settings.replace('source = "builtin:python"', f"source = {_toml(EVIL)}"))
-    bridge.digest = digest()
+    bridge.digest = digest(run_id=EVIL)
     bridge.closing_reports = [closings((program(77, "x"), "refused"))]
     app = LlmTui(Path(f"/home/{EVIL}/gpt"), bridge)
     app.run()

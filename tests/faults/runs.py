@@ -17,8 +17,10 @@ from engine.runs.folder import RunFolder
 from engine.runs.lock import holder
 from tests.conftest import wait_for
 
-STEPS = 600
+STEPS = 400
 """Of 1,024 tokens: seconds of training."""
+PATIENCE_S = 400.0
+"""For the end of a run: a machine may be busy."""
 
 _SUPERVISE = """
 import importlib, sys

@@ -12,13 +12,13 @@ from engine.records import RunState, StepRow
 from engine.runs.autopsy import Autopsy
 from engine.runs.folder import RunFolder
 from tests.faults import runs
-from tests.faults.runs import events, made
+from tests.faults.runs import PATIENCE_S, events, made
 from tests.faults.test_processes import SHORT, reason, started, state
 
 Make = Callable[..., Workspace]
 
 
-def finished(run: RunFolder, seconds: float = 170) -> dict[str, str]:
+def finished(run: RunFolder, seconds: float = PATIENCE_S) -> dict[str, str]:
     assert started(run).wait(seconds) == 0
     assert state(run) is RunState.FINISHED, reason(run)
     assert runs.steps(run) == list(range(1, SHORT + 1)), "no step was lost"
@@ -33,7 +33,7 @@ def micro_batches(run: RunFolder) -> list[int]:
 
 
 @pytest.mark.faults
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("at", [1, 57])
 def test_memory_that_runs_out_at_a_step_halves_the_batch_and_costs_no_step(
     make_workspace: Make,
@@ -49,7 +49,7 @@ def test_memory_that_runs_out_at_a_step_halves_the_batch_and_costs_no_step(
 
 
 @pytest.mark.faults
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_memory_that_runs_out_in_a_validation_or_a_save_stops_nothing(
     make_workspace: Make,
     injected: Path,
@@ -66,7 +66,7 @@ def test_memory_that_runs_out_in_a_validation_or_a_save_stops_nothing(
 
 
 @pytest.mark.faults
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", ["cuda", "gone", "SIGSEGV", "SIGBUS"])
 def test_a_device_that_fails_after_a_suspend_is_met_with_a_restart_from_the_checkpoint(
     make_workspace: Make,

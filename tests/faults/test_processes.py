@@ -21,6 +21,7 @@ from engine.runs.lock import holder
 from tests.conftest import wait_for
 from tests.faults import runs
 from tests.faults.runs import (
+    PATIENCE_S,
     STEPS,
     check_energy,
     events,
@@ -53,29 +54,33 @@ def state(run: RunFolder) -> RunState:
     return Workspace(run.workspace).status(run.id).state
 
 
+@pytest.mark.faults
+@pytest.mark.timeout(900)
 def test_a_crash_loop_backs_off_gives_up_says_why_and_can_be_resumed(
     make_workspace: Make, injected: Path
 ) -> None:
-    run = made(make_workspace(SHORT * 1024), "training.max_restarts=2")
+    run = made(make_workspace(SHORT * 1024), "training.max_restarts=1")
     injected.write_text("step 1 cuda 99")
-    assert started(run).wait(120) == 0
+    assert started(run).wait(PATIENCE_S) == 0
     assert state(run) is RunState.FAILED
-    assert "RuntimeError: CUDA error: unspecified launch failure" in reason(run) and "3 times" in reason(run)
+    assert "RuntimeError: CUDA error: unspecified launch failure" in reason(run) and "2 times" in reason(run)
     assert "CUDA error" in events(run)["restart"]
     store = run.open()
     attempts = store.rows(AttemptRow, "ORDER BY attempt")
     store.close()
-    assert [row.attempt for row in attempts] == [1, 2, 3]
+    assert [row.attempt for row in attempts] == [1, 2]
     assert not run.is_supervised and trainer_pid(run) is None, "nobody is left to spend anything"
     used = Workspace(run.workspace).status(run.id).machine_energy_j
     time.sleep(1.0)
     assert Workspace(run.workspace).status(run.id).machine_energy_j == used
     # The fault is gone: it goes on.
     injected.unlink()
-    assert started(run).wait(120) == 0
+    assert started(run).wait(PATIENCE_S) == 0
     assert state(run) is RunState.FINISHED and runs.steps(run) == list(range(1, SHORT + 1))
 
 
+@pytest.mark.faults
+@pytest.mark.timeout(900)
 def test_after_a_reboot_stale_locks_and_used_process_ids_stand_in_nobodys_way(make_workspace: Make) -> None:
     run = made(make_workspace(SHORT * 1024))
     process = started(run)
@@ -96,7 +101,7 @@ def test_after_a_reboot_stale_locks_and_used_process_ids_stand_in_nobodys_way(ma
         status = Workspace(run.workspace).status(run.id)
         assert status.state is RunState.FAILED and "llm-tui resume" in (status.reason or "")
         assert status.supervisor_pid is None and status.trainer_pid is None
-        assert started(run).wait(120) == 0
+        assert started(run).wait(PATIENCE_S) == 0
         assert state(run) is RunState.FINISHED and bystander.poll() is None, "it was none of ours"
     finally:
         bystander.kill()
@@ -104,19 +109,19 @@ def test_after_a_reboot_stale_locks_and_used_process_ids_stand_in_nobodys_way(ma
 
 
 @pytest.mark.faults
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_frozen_trainer_is_killed_and_started_again(make_workspace: Make, undisturbed: str) -> None:
     run = made(make_workspace(STEPS * 1024))
     process = started(run, {"engine.runs.supervisor.MAX_SILENCE_S": 4.0})
     wait_for(lambda: runs.newest_step(run) > 100, 120, "steps")
     os.kill(wait_for_trainer(run), signal.SIGSTOP)
-    assert process.wait(170) == 0
+    assert process.wait(PATIENCE_S) == 0
     assert "silent for 4 s" in events(run)["frozen"] and "SIGKILL" in events(run)["restart"]
     assert state(run) is RunState.FINISHED and weights(run) == undisturbed
 
 
 @pytest.mark.faults
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_machine_that_stood_still_kills_nobody(make_workspace: Make, undisturbed: str) -> None:
     run = made(make_workspace(STEPS * 1024))
     process = started(run, {"engine.runs.supervisor.MAX_SILENCE_S": 4.0})
@@ -127,13 +132,13 @@ def test_a_machine_that_stood_still_kills_nobody(make_workspace: Make, undisturb
     time.sleep(8.0)
     for pid in pids:
         os.kill(pid, signal.SIGCONT)
-    assert process.wait(170) == 0
+    assert process.wait(PATIENCE_S) == 0
     assert "frozen" not in events(run) and "restart" not in events(run)
     assert weights(run) == undisturbed
 
 
 @pytest.mark.faults
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_frozen_trainer_without_a_supervisor_is_never_joined_by_another(
     make_workspace: Make, undisturbed: str
 ) -> None:
@@ -149,7 +154,7 @@ def test_a_frozen_trainer_without_a_supervisor_is_never_joined_by_another(
         lambda: (trainer_pid(run) or former) != former, 120, "another trainer, once the former one is gone"
     )
     assert not Path(f"/proc/{former}").exists()
-    assert process.wait(170) == 0
+    assert process.wait(PATIENCE_S) == 0
     assert state(run) is RunState.FINISHED and weights(run) == undisturbed
 
 

@@ -19,7 +19,7 @@ from tests.faults.saves import CRASHED, FAULTS, REFUSED, SAVED
 KILLED = -9
 
 
-QUICK = ("killed", "full", "broken")
+QUICK = ("killed", "broken")
 """The rest takes as long again, and is tried where there is time for it."""
 EVERY = [QUICK, pytest.param(tuple(FAULTS), marks=pytest.mark.faults)]
 

@@ -33,6 +33,12 @@ def made_by_us(workspace: Path) -> Iterator[Path]:
             yield path
 
 
+def can_be_reached(path: Path, workspace: Path) -> bool:
+    """Whether no folder between the workspace and a path is closed to others."""
+    between = [above for above in path.parents if above != workspace and above.is_relative_to(workspace)]
+    return all(permissions(above) & 0o077 for above in between)
+
+
 @pytest.mark.faults
 def test_a_run_keeps_its_files_to_itself_and_listens_nowhere(
     make_workspace: Callable[..., Workspace],
@@ -54,16 +60,11 @@ def test_a_run_keeps_its_files_to_itself_and_listens_nowhere(
     workspace.command(run_id, "stop")
     workspace.report()
     open_to_others = [
-        (str(path.relative_to(workspace.folder)), oct(permissions(path)))
+        f"{path.relative_to(workspace.folder)} {permissions(path):o}"
         for path in made_by_us(workspace.folder)
         if permissions(path) & 0o077
         and path.name not in OPEN_FILES
-        # what lies within a folder that is closed cannot be reached
-        and all(
-            permissions(above) & 0o077
-            for above in path.parents
-            if above.is_relative_to(workspace.folder / "runs")
-        )
+        and can_be_reached(path, workspace.folder)
     ]
     assert open_to_others == []
     assert permissions(workspace.folder / "runs") == 0o700

@@ -25,6 +25,7 @@ from tests.conftest import wait_for
 from tests.engine.train.conftest import make_plan
 from tests.faults.disk import Disk
 from tests.faults.runs import (
+    PATIENCE_S,
     STEPS,
     events,
     kill,
@@ -164,7 +165,7 @@ def finished(run: RunFolder) -> bool:
 
 
 @pytest.mark.faults
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("harm", HARMS)
 def test_a_store_that_is_harmed_while_training_costs_no_step(
     make_workspace: Make, undisturbed: str, harm: Harm
@@ -173,7 +174,7 @@ def test_a_store_that_is_harmed_while_training_costs_no_step(
     process = supervise(run)
     wait_for(lambda: newest_step(run) > 50, 120, "steps")
     harm(run.store_path)
-    assert process.wait(200) == 0
+    assert process.wait(PATIENCE_S) == 0
     assert finished(run) and weights(run) == undisturbed
     assert "made anew" in events(run)["store-mended"] and list(run.path.glob("run.db.aside-*"))
     assert find_damage(run) is None
@@ -181,7 +182,7 @@ def test_a_store_that_is_harmed_while_training_costs_no_step(
 
 
 @pytest.mark.faults
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_a_store_that_others_lock_or_a_full_disk_cost_no_row(
     make_workspace: Make, undisturbed: str, tmp_path: Path
 ) -> None:
@@ -202,13 +203,13 @@ def test_a_store_that_others_lock_or_a_full_disk_cost_no_row(
     disk.mend()
     wait_for(lambda: "checkpoint-failed" in events(run), 60, "the word that a checkpoint failed")
     assert "No space left" in events(run)["checkpoint-failed"]
-    assert process.wait(200) == 0
+    assert process.wait(PATIENCE_S) == 0
     assert finished(run) and weights(run) == undisturbed
     assert steps(run) == list(range(1, STEPS + 1)) and "restart" in events(run)
 
 
 @pytest.mark.faults
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_whoever_reads_on_and_on_lets_the_log_grow_to_its_limit_only(
     make_workspace: Make, undisturbed: str
 ) -> None:
@@ -220,7 +221,7 @@ def test_whoever_reads_on_and_on_lets_the_log_grow_to_its_limit_only(
     reader.execute("BEGIN")
     assert reader.execute("SELECT count(*) FROM step").fetchone()[0] > 0
     wait_for(lambda: "store-held" in events(run), 120, "the word that somebody holds it")
-    assert process.wait(300) == 0
+    assert process.wait(PATIENCE_S) == 0
     reader.close()
     assert finished(run) and weights(run) == undisturbed
     assert steps(run) == list(range(1, STEPS + 1)), "nothing was lost"

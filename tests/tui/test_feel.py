@@ -182,7 +182,9 @@ async def test_a_read_only_viewer_offers_and_does_nothing_that_changes() -> None
 
 
 def test_the_bridge_refuses_a_reader_whatever_the_screens_ask(tmp_path: Path) -> None:
-    bridge = Bridge(tmp_path, is_read_only=True)
+    folder = tmp_path / "workspace"
+    folder.mkdir()
+    bridge = Bridge(folder, is_read_only=True)
     calls = [
         bridge.write_settings,
         lambda: bridge.start({}),
@@ -194,7 +196,7 @@ def test_the_bridge_refuses_a_reader_whatever_the_screens_ask(tmp_path: Path) ->
     for call in calls:
         with pytest.raises(EngineError, match="read-only"):
             call()
-    assert not list(tmp_path.iterdir()) and bridge.look("x") is None
+    assert not list(folder.iterdir()) and bridge.look("x") is None
     words = (
         "write",
         "save",
@@ -227,7 +229,7 @@ async def test_the_palette_has_every_screen_and_every_verb() -> None:
     async with opened(bridge) as (app, pilot):
         await until(pilot, lambda: app.snapshot is not None)
         titles = {command.title for command in app.get_system_commands(app.screen)}
-        assert {"Preflight", "Settings", "Log", "Pause", "Checkpoint", "Stop", "Detach", "Zoom"} <= titles
+        assert {"Preflight", "Settings", "Log", "Pause", "Save", "Stop", "Detach", "Zoom"} <= titles
         await pilot.press("8")
         await until(pilot, lambda: app.current_mode == "log")
         await until(pilot, lambda: app.runs)
@@ -264,6 +266,18 @@ def test_without_the_extra_one_line_says_what_to_install(tmp_path: Path) -> None
     assert "Traceback" not in done.stderr
 
 
+async def until_listening(port: int) -> None:
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0.1)
+            else:
+                writer.close()
+                return
+
+
 async def test_a_browser_gets_the_app_and_a_foreign_page_nothing(tmp_path: Path) -> None:
     import aiohttp
 
@@ -279,6 +293,7 @@ async def test_a_browser_gets_the_app_and_a_foreign_page_nothing(tmp_path: Path)
         assert process.stderr is not None
         line = await asyncio.to_thread(process.stderr.readline)
         assert f"http://127.0.0.1:{port}" in line
+        await until_listening(port)
         async with aiohttp.ClientSession() as session:
             url = f"http://127.0.0.1:{port}"
             async with session.get(url, headers={"Host": f"localhost:{port}"}) as page:

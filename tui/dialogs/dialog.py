@@ -12,6 +12,8 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from tui import format as fmt
+
 Result = TypeVar("Result")
 
 
@@ -47,8 +49,8 @@ class Dialog(Question[Result], Generic[Result]):
 
     def __init__(self, title: str, text: str, keys: str) -> None:
         super().__init__()
-        self._heading = title
-        self._text = text
+        self._heading = fmt.clean(title)
+        self._text = fmt.clean(text, keep_newlines=True)
         self._keys = keys
 
     def compose(self) -> ComposeResult:

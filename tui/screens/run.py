@@ -125,7 +125,7 @@ as slow as it went so far, with validations and cooling.
 
     def _name_span(self, snapshot: RunSnapshot) -> None:
         """Say in the frames how much time the curves show."""
-        words = span_text(self.room_app.span, snapshot.span)
+        words = span_text(self._span, snapshot.span)
         self.chart.set_subtitle(words)
         self.query_one(SensorsPanel).set_subtitle(words)
 
@@ -192,20 +192,24 @@ as slow as it went so far, with validations and cooling.
 
     # --- how much time the curves show --------------------------------------------------------------------------
 
+    @property
+    def _span(self) -> TimeSpan:
+        return self.room_app.span or TimeSpan()
+
     def _show_span(self, span: TimeSpan) -> None:
-        if span != self.room_app.span:
+        if span != self._span:
             self.room_app.span = span
             self.room_app.follower.wake()
 
     def action_zoom_time(self, direction: int) -> None:
         """Less time (1), or more."""
         if (snapshot := self.room_app.snapshot) is not None:
-            self._show_span(zoomed(self.room_app.span, snapshot.span, direction))
+            self._show_span(zoomed(self._span, snapshot.span, direction))
 
     def action_move_time(self, direction: int) -> None:
         """Earlier (-1), or later."""
         if (snapshot := self.room_app.snapshot) is not None:
-            self._show_span(moved(self.room_app.span, snapshot.span, direction))
+            self._show_span(moved(self._span, snapshot.span, direction))
 
     def action_whole_run(self) -> None:
         """All of it."""

@@ -134,12 +134,9 @@ the settings; the list has the loss of each step.
         if self._prompt not in prompts:
             self._prompt = prompts[0] if prompts else None
         samples = tuple(s for s in self._book.samples if s.prompt == self._prompt) if self._book else ()
-        which = (
-            f", prompt {prompts.index(self._prompt) + 1} of {len(prompts)}"
-            if self._prompt and prompts[1:]
-            else ""
-        )
-        self.steps.border_title = f"Steps of {fmt.clean(self._book.run_id)}{which}" if self._book else "Steps"
+        place = prompts.index(self._prompt) + 1 if self._prompt is not None else 0
+        self.steps.set_subtitle(f"prompt {place} of {len(prompts)}" if prompts[1:] else "")
+        self.steps.border_title = f"Steps of {fmt.clean(self._book.run_id)}" if self._book else "Steps"
         self.steps.show(samples, self._left_step)
         left = next((sample for sample in samples if sample.step == self._left_step), None)
         self._show_sample(self.left, left)
@@ -207,7 +204,9 @@ the settings; the list has the loss of each step.
     def action_next_prompt(self) -> None:
         """The samples of the next fixed prompt, at the same steps."""
         prompts = self._prompts
-        self._prompt = prompts[(prompts.index(self._prompt) + 1) % len(prompts)] if self._prompt else None
+        self._prompt = (
+            prompts[(prompts.index(self._prompt) + 1) % len(prompts)] if self._prompt in prompts else None
+        )
         if not self._is_writing:
             self._own = None
         self._show()

@@ -15,6 +15,8 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
+from tui.format import clean
+
 Span = tuple[str, str]
 """A piece of text and the component class it is styled by."""
 
@@ -79,7 +81,7 @@ class Lines(Widget):
             self.refresh(*changed)
 
     def _strip(self, line: Line, width: int, base: Style) -> Strip:
-        segments = [Segment(text, self._style(name)) for text, name in line if text]
+        segments = [Segment(clean(text), self._style(name)) for text, name in line if text]
         return Strip(segments).adjust_cell_length(width, base).simplify()
 
     def _style(self, name: str) -> Style:

@@ -15,7 +15,9 @@ from engine.records import CheckpointRow, Device, RunPlan
 from engine.runs.cloud_task import write_task
 from engine.runs.folder import RunFolder, create
 from engine.runs.lock import Lock
-from engine.settings import CloudOffer, CloudSettings, CorpusSettings, NotifySettings, Settings
+from engine.runs.view import describe_source
+from engine.settings import CloudOffer, CloudSettings, CorpusPart, CorpusSettings, NotifySettings, Settings
+from engine.settings_file import freeze
 from engine.shape import PRESETS
 from tests.conftest import write_text
 
@@ -93,7 +95,23 @@ def test_what_it_costs_stands_above_a_task_that_takes_the_run_along(run: RunFold
     )
     assert mounts["~/llm-tui/workspace/books"] == str(run.workspace / "books")
     assert "s3cret" not in Path(mounts["~/llm-tui/workspace/settings.toml"]).read_text("utf-8")
-    assert f"resume {run.id}" in task["run"] and "torch" in task["setup"]
+    assert f"resume {run.id} --set scale.processes=1" in task["run"] and "torch" in task["setup"]
+
+
+def test_every_source_of_a_mix_goes_along(run: RunFolder, tmp_path: Path) -> None:
+    apart = tmp_path / "web"
+    write_text(apart)
+    mix = [
+        CorpusPart(source=["books"]),
+        CorpusPart(source=f"{apart}/*.txt", weight=2.0),
+        CorpusPart(source="gone"),
+    ]
+    freeze(Settings(corpus=CorpusSettings(mix=mix)), run.settings_path)
+    write_task(run, tmp_path / "mix.yaml", "lambda a10")
+    mounts = yaml.safe_load((tmp_path / "mix.yaml").read_text("utf-8"))["file_mounts"]
+    assert mounts["~/llm-tui/workspace/books"] == str(run.workspace / "books")
+    assert mounts[str(apart)] == str(apart) and not any("gone" in name for name in mounts)
+    assert describe_source(run.settings()) == f"books, {apart}/*.txt, gone"
 
 
 def test_the_cheapest_offer_that_can_be_used_is_taken_and_wrong_ones_are_refused(
@@ -106,8 +124,10 @@ def test_the_cheapest_offer_that_can_be_used_is_taken_and_wrong_ones_are_refused
     with pytest.raises(EngineError, match="No offer holds") as caught:
         write_task(run, tmp_path / "b.yaml", "no such cloud")
     assert "Google Cloud, NVIDIA L4, on-demand" in caught.value.remedy
-    with pytest.raises(EngineError, match="one GPU"):
-        write_task(run, tmp_path / "b.yaml", "AWS H100")
+    many = write_task(run, tmp_path / "many.yaml", "AWS H100")
+    task = yaml.safe_load((tmp_path / "many.yaml").read_text("utf-8"))
+    assert many.gpu == "8 x NVIDIA H100 SXM" and task["resources"]["accelerators"] == "H100:8"
+    assert "scale.processes=8" in task["run"] and "CUDA_VISIBLE_DEVICES=0,1,2,3,4,5,6,7" in task["run"]
     lock = Lock(run.supervisor_lock)
     assert lock.acquire("1")
     with pytest.raises(RunFailedError, match="two places"):

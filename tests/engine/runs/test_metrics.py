@@ -27,6 +27,7 @@ def run(tmp_path: Path) -> RunFolder:
     folder = create(tmp_path, Settings(), make_plan(steps=NUM_STEPS), {}, "test")
     store = folder.open(read_only=False)
     began_at = 1_700_000_000.0
+    store.queue(EvaluationRow(step=0, at=began_at, tokens=0, val_loss=8.5))
     for step in range(1, NUM_STEPS + 1):
         store.queue(
             StepRow(
@@ -50,7 +51,8 @@ def run(tmp_path: Path) -> RunFolder:
 
 
 def test_csv_and_json_have_every_step_once_with_what_belongs_to_it(run: RunFolder) -> None:
-    rows = list(csv.DictReader(metrics.csv_lines(run)))
+    untrained, *rows = csv.DictReader(metrics.csv_lines(run))
+    assert (untrained["step"], untrained["val_loss"], untrained["loss"]) == ("0", "8.5", "")
     assert list(rows[0]) == [column.name for column in metrics.COLUMNS]
     assert [int(row["step"]) for row in rows] == list(range(1, NUM_STEPS + 1))
     assert (rows[2999]["val_loss"], rows[2998]["val_loss"]) == ("3.0", "")
@@ -59,8 +61,8 @@ def test_csv_and_json_have_every_step_once_with_what_belongs_to_it(run: RunFolde
     assert rows[3049]["gpu_celsius"] == str(3000 % 90 * 1.0) and rows[3099]["gpu_celsius"] == ""
     assert rows[0]["gpu_watts"] == ""
     document = json.loads("".join(metrics.json_lines(run)))
-    assert document["run"] == run.id and len(document["rows"]) == NUM_STEPS
-    assert document["rows"][0]["gpu_watts"] is None and document["rows"][1]["gpu_celsius"] == 2.0
+    assert document["run"] == run.id and len(document["rows"]) == 1 + NUM_STEPS
+    assert document["rows"][1]["gpu_watts"] is None and document["rows"][2]["gpu_celsius"] == 2.0
     assert [column["name"] for column in document["columns"]] == list(document["rows"][0])
     assert all(column["unit"] and column["meaning"] for column in document["columns"])
 
@@ -84,12 +86,12 @@ def test_an_event_file_holds_the_curves_and_is_written_anew_in_its_place(
     assert metrics.write_tensorboard(run, tmp_path / "board") == path
     assert [other.name for other in path.parent.iterdir()] == [path.name]
     found = list(records(path.read_bytes()))
-    assert len(found) == 1 + NUM_STEPS and b"brain.Event:2" in found[0]
-    thousandth = found[1000]
+    assert len(found) == 2 + NUM_STEPS and b"brain.Event:2" in found[0]
+    thousandth = found[1001]
     assert thousandth[9:12] == b"\x10\xe8\x07"  # field 2, a varint: step 1000
     at = thousandth.index(b"validation/loss") + len(b"validation/loss")
     assert thousandth[at : at + 5] == b"\x15" + struct.pack("<f", 1.0)
-    assert b"validation/loss" not in found[999] and b"sensors/gpu_watts" not in thousandth
+    assert b"validation/loss" not in found[1000] and b"sensors/gpu_watts" not in thousandth
 
 
 def test_tensorboard_itself_reads_it(run: RunFolder, tmp_path: Path) -> None:
@@ -100,7 +102,7 @@ def test_tensorboard_itself_reads_it(run: RunFolder, tmp_path: Path) -> None:
     losses = board.Scalars("train/loss")
     assert [point.step for point in losses] == list(range(1, NUM_STEPS + 1))
     assert losses[-1].value == pytest.approx(7.0) and losses[0].wall_time == 1_700_000_001.0
-    assert len(board.Scalars("validation/loss")) == 6
+    assert len(board.Scalars("validation/loss")) == 7
 
 
 def test_every_column_is_documented_with_its_unit() -> None:

@@ -89,10 +89,11 @@ def test_two_processes_train_as_one_to_rounding(make_run: MakeRun, start_trainer
     store.close()
 
 
+@pytest.mark.timeout(400)
 def test_a_process_that_is_killed_is_started_again_and_the_run_goes_on_alone(
     make_run: MakeRun, start_trainer: Start
 ):
-    run = make_run({"max_restarts": 3}, {"processes": 2}, steps=LONG)
+    run = make_run({"max_restarts": 3, "compile": "off"}, {"processes": 2}, steps=LONG)
     store = run.open(read_only=False)
     store.put(AttemptRow(attempt=1, at=0.0, pid=0, from_step=0))  # as the supervisor does
     store.close()
@@ -113,9 +114,10 @@ def test_a_process_that_is_killed_is_started_again_and_the_run_goes_on_alone(
     assert attempts(run)[0].outcome == "a process of it ended"
     assert agent.poll() is None and not set(workers) & set(workers_of(agent.pid))
     store = run.open(read_only=False)
-    store.post_command("stop", "test@here")
-    store.close()
+    stop = store.post_command("stop", "test@here")
     assert agent.wait(60) == TrainerExit.STOPPED
+    store.acknowledge(stop, "Stopped.", is_done=True)
+    store.close()
     checkpoint = newest_verified(run.path).checkpoint
     assert checkpoint is not None and checkpoint.state.step > reached
     # The same files, one process.
@@ -228,6 +230,26 @@ def test_want_of_memory_in_one_process_is_met_by_all_and_steps_are_left_out_toge
     assert leader["found"] == [False, False, True, True]
     assert leader["kinds"] == ["out-of-memory", "non-finite", "non-finite"]
     assert leader["total"] == follower["total"]
+
+
+def test_who_waits_for_other_machines_gives_signs_of_life(make_run: MakeRun, start_trainer: Start):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    run = make_run(scale={"nodes": 2, "address": address})
+    agent = start_trainer(run)
+
+    def beat_at() -> float:
+        store = run.open()
+        newest = store.heartbeat("trainer")
+        store.close()
+        return newest.at if newest and newest.phase == "waiting for all processes" else 0.0
+
+    wait_for(beat_at, 60, "a sign of life")
+    first = beat_at()
+    wait_for(lambda: beat_at() > first, 60, "another sign of life")
+    agent.terminate()
+    assert agent.wait(60) == TrainerExit.ORPHANED
 
 
 def test_what_cannot_be_joined_is_refused(tmp_path: Path, make_run: MakeRun, start_trainer: Start):
