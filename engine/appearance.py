@@ -17,6 +17,7 @@ class Appearance(NamedTuple):
 
     theme: str = ""
     """Empty: nothing was chosen."""
+    language: str = "auto"
     characters: str = "auto"
     keys: Mapping[str, str] = {}
     """Name of a binding to its keys, separated by commas."""
@@ -39,6 +40,7 @@ def read_appearance(path: Path) -> Appearance:
     keys = table.get("keys")
     return Appearance(
         theme=_text(table.get("theme")),
+        language=_text(table.get("language")) or "auto",
         characters=_text(table.get("characters")) or "auto",
         keys=dict(_flat("", keys)) if isinstance(keys, dict) else {},
     )
