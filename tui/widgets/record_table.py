@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from rich.text import Text
 from textual.binding import Binding, BindingType
 from textual.events import Resize
 from textual.widgets import DataTable
+
+from tui.language import alphabetical, tr
 
 Record = TypeVar("Record")
 
@@ -26,6 +28,8 @@ class Column(Generic[Record]):
     """Text that is safe to show: outside text cleaned."""
     is_number: bool = False
     is_for_wide: bool = False
+    from_width: int = 0
+    """The width of the table from which it is shown; 0: as `is_for_wide` says."""
     sort: Callable[[Record], float | str | None] | None = None
     """What its rows are sorted by, None (the value) last; without it, by the cell's text."""
 
@@ -84,7 +88,12 @@ class RecordTable(DataTable[Text], Generic[Record]):
             return records
         write = column.sort or column.cell
         known = {key: value for key, record in records.items() if (value := write(record)) is not None}
-        keys = sorted(known, key=lambda key: known[key], reverse=self._is_falling)
+
+        def place(key: str) -> Any:
+            value = known[key]
+            return alphabetical(value) if isinstance(value, str) else value
+
+        keys = sorted(known, key=place, reverse=self._is_falling)
         keys += [key for key in records if key not in known]
         return {key: records[key] for key in keys}
 
@@ -131,7 +140,10 @@ class RecordTable(DataTable[Text], Generic[Record]):
 
     def on_resize(self, event: Resize) -> None:
         """Show the columns that the width has room for."""
-        columns = tuple(c for c in self._all_columns if event.size.width >= WIDE_FROM or not c.is_for_wide)
+        width = event.size.width
+        columns = tuple(
+            c for c in self._all_columns if width >= max(WIDE_FROM if c.is_for_wide else 0, c.from_width)
+        )
         if columns == self._shown_columns:
             return
         self._build_columns(columns)
@@ -142,6 +154,6 @@ class RecordTable(DataTable[Text], Generic[Record]):
         self._shown_columns, self._cells = columns, {}
         for index, column in enumerate(columns):
             mark = (" ▼" if self._is_falling else " ▲") if column is self._sorted_by else ""
-            label = Text(f"{column.label}{mark}", justify="right" if column.is_number else "left")
+            label = Text(f"{tr(column.label)}{mark}", justify="right" if column.is_number else "left")
             self.add_column(label, key=str(index))
         self.show(self._given)
