@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from engine.records import RunSnapshot, RunSummary, TimeSpan
     from engine.story import Digest
 
+FIRST_PAINT_S = 0.05
+"""Reading begins so long after the first screen was made: the engine's imports would hold that up on its way."""
 WARM_UP_EVERY_S = 0.5
 """The other screens are imported one by one while nothing happens, so that their keys answer at once."""
 
@@ -136,7 +138,7 @@ class LlmTui(App[str | None]):
         if self.current_mode == "_default":
             self._open_workspace()
         else:
-            self.call_after_refresh(self._begin)
+            self.set_timer(FIRST_PAINT_S, self._begin)
 
     # --- opening ------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -94,7 +95,11 @@ class RunFolder:
 
     def settings(self) -> Settings:
         """The frozen settings. Raises: SettingsError."""
-        return load(self.settings_path)
+        try:
+            about = self.settings_path.stat()
+        except OSError:
+            return load(self.settings_path)
+        return _loaded(self.settings_path, about.st_ino, about.st_mtime_ns)
 
     def keep_facts(self, store: RunStore) -> None:
         """Write the facts of the store beside it. Raises: StoreError, OSError."""
@@ -104,6 +109,12 @@ class RunFolder:
     def open(self, *, read_only: bool = True, busy_ms: int = 2000) -> RunStore:
         """A connection to run.db. Raises: StoreError."""
         return RunStore(self.store_path, read_only=read_only, busy_ms=busy_ms)
+
+
+@lru_cache(maxsize=256)
+def _loaded(path: Path, inode: int, changed_ns: int) -> Settings:
+    """Settings as of a file's last change: a viewer asks for them with every look."""
+    return load(path)
 
 
 def runs_folder(workspace: Path) -> Path:

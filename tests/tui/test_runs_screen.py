@@ -59,9 +59,20 @@ async def test_a_filter_narrows_the_list_as_one_types(size: tuple[int, int]) -> 
         await until(pilot, lambda: FAILED in text(app))
 
 
+async def test_a_screen_with_room_draws_the_selected_run_and_then_the_marked_ones() -> None:
+    async with listed(shelf(), (120, 34)) as (app, pilot):
+        chart = app.screen.query_one(OverlayChart)
+        await until(pilot, lambda: " a" in chart.plain and " b" not in chart.plain)
+        assert "#" not in text(app) and "Tags" not in text(app).splitlines()[1], (
+            "no room for the tags as well"
+        )
+        await pilot.press("space", "space")
+        await until(pilot, lambda: " a" in chart.plain and " b" in chart.plain)
+
+
 async def test_tags_are_given_shown_and_found() -> None:
     bridge = shelf()
-    async with listed(bridge, (120, 34)) as (app, pilot):
+    async with listed(bridge, (140, 34)) as (app, pilot):
         await pilot.press("j", "t", *"best night", "enter")
         await until(pilot, lambda: "#best #night" in text(app))
         assert bridge.tags == {FINISHED: ("best", "night")}

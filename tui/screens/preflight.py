@@ -35,6 +35,8 @@ from tui.widgets.start_line import StartLine
 if TYPE_CHECKING:
     from engine.records import Check, RemedyAction
 
+_FIRST_PAINT_S = 0.05
+
 
 class PreflightScreen(RoomScreen):
     """Runs the checks as it opens, unless a run is going; starts a run once nothing blocks."""
@@ -97,7 +99,7 @@ Grey lines with an age are of the last time, and do not count.
         super().on_mount()
         self._clock = self.set_interval(1.0, self._show)
         # What is read or begun here waits for the first paint, which would wait for it.
-        self.call_after_refresh(self._open)
+        self.set_timer(_FIRST_PAINT_S, self._open)
 
     def _open(self) -> None:
         if not self._live_run and not self.room_app.is_read_only:

@@ -105,7 +105,7 @@ as slow as it went so far, with validations and cooling.
         self.progress.show(snapshot, app.trouble, app.asked_verb)
         self._set_state_classes(snapshot)
         status = snapshot.status if snapshot else None
-        self.offer(status and (status.state, possible_verbs(status)))
+        self.offer(_has_curves(snapshot), status and (status.state, possible_verbs(status)))
         if snapshot is None:
             return
         self._show_ramp(snapshot)
@@ -162,6 +162,8 @@ as slow as it went so far, with validations and cooling.
             return "resume" in verbs and not is_paused
         if action == "stop_run":
             return "stop" in verbs
+        if action in ("zoom_time", "move_time", "whole_run"):
+            return _has_curves(snapshot)
         if action == "detach":
             return snapshot is not None and not snapshot.status.state.is_over
         return super().check_action(action, parameters)
@@ -229,6 +231,11 @@ as slow as it went so far, with validations and cooling.
     def panel_to_maximise(self) -> Panel | None:
         """The loss is the panel to see large, where none has the focus."""
         return super().panel_to_maximise() or (self.ramp if self.has_class("-ramping") else self.chart)
+
+
+def _has_curves(snapshot: RunSnapshot | None) -> bool:
+    """Whether there is a stretch of time to show."""
+    return snapshot is not None and snapshot.span is not None and not snapshot.ramp
 
 
 _NO_RUN = mark("No run yet. Press 1 for the checks, and s there to start one.")

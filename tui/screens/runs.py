@@ -131,6 +131,7 @@ Every run of this workspace, newest first.
         self.offer(run and (run.id, possible_verbs(run.status)), len(self._marked), self._wanted)
         self._preview()
 
+    @on(OverlayChart.Resized)
     def _preview(self) -> None:
         """Draw the marked runs, else the selected one, where the screen has room for it."""
         chart, selected = self.query_one("#preview", OverlayChart), self._selected

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from textual.events import Resize
+from textual.message import Message
+
 from engine.shelf import Comparison, RunCurves
 from tui import format as fmt
 from tui.language import figure, tr, trn
@@ -41,8 +44,17 @@ class OverlayChart(CurveChart):
     OverlayChart {{ {_STYLE_RULES} }}
     """
 
+    class Resized(Message):
+        """It has another size, or its first."""
+
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(tr("Training loss"), id=id)
+
+    def on_resize(self, event: Resize) -> None:
+        """Draw for the new size, and tell."""
+        super().on_resize(event)
+        event.prevent_default()
+        self.post_message(self.Resized())
 
     def show(self, runs: tuple[RunCurves, ...], is_validation: bool) -> None:
         """Show other runs, or the other of their losses."""

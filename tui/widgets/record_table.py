@@ -28,6 +28,8 @@ class Column(Generic[Record]):
     """Text that is safe to show: outside text cleaned."""
     is_number: bool = False
     is_for_wide: bool = False
+    from_width: int = 0
+    """The width of the table from which it is shown; 0: as `is_for_wide` says."""
     sort: Callable[[Record], float | str | None] | None = None
     """What its rows are sorted by, None (the value) last; without it, by the cell's text."""
 
@@ -138,7 +140,10 @@ class RecordTable(DataTable[Text], Generic[Record]):
 
     def on_resize(self, event: Resize) -> None:
         """Show the columns that the width has room for."""
-        columns = tuple(c for c in self._all_columns if event.size.width >= WIDE_FROM or not c.is_for_wide)
+        width = event.size.width
+        columns = tuple(
+            c for c in self._all_columns if width >= max(WIDE_FROM if c.is_for_wide else 0, c.from_width)
+        )
         if columns == self._shown_columns:
             return
         self._build_columns(columns)

@@ -76,7 +76,7 @@ COLUMNS: tuple[Column[RunSummary], ...] = (
         is_number=True,
         sort=lambda run: run.status.cost,
     ),
-    Column("Tags", tags_text, is_for_wide=True),
+    Column("Tags", tags_text, from_width=130),
 )
 
 

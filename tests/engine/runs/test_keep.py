@@ -18,6 +18,7 @@ from engine.runs.lock import Lock
 from engine.runs.overlay import compare
 from engine.runs.view import read_summary
 from engine.settings import Settings, TrainingSettings
+from engine.settings_file import freeze
 from tests.engine.train.conftest import make_plan
 
 PLAN = make_plan(steps=100)
@@ -120,3 +121,12 @@ def test_a_comparison_has_the_curves_and_only_what_differs(tmp_path: Path) -> No
     assert [run.train_losses[-1].loss for run in found.runs] == [3.0, 2.5]
     assert [(d.key, d.values) for d in found.differences] == [("training.seed", ("1", "7"))]
     assert compare([one, one], 100).differences == ()
+
+
+def test_settings_that_were_frozen_anew_are_read_anew(tmp_path: Path) -> None:
+    folder = made(tmp_path, RunState.STOPPED, seed=3)
+    assert folder.settings() is folder.settings() and folder.settings().training.seed == 3
+    freeze(
+        msgspec.structs.replace(folder.settings(), training=TrainingSettings(seed=4)), folder.settings_path
+    )
+    assert folder.settings().training.seed == 4
