@@ -28,9 +28,11 @@ FIGURES = re.compile(r"\d+")
 
 
 @pytest.fixture(autouse=True)
-def _english_afterwards() -> Iterator[None]:
+def _english_afterwards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("LANGUAGE", "")
     yield
     language.use("en")
+    gettext.textdomain("messages")
 
 
 # --- the catalogue ----------------------------------------------------------------------------------------------
@@ -215,13 +217,13 @@ def test_the_alphabet_orders_and_its_two_letters_i_keep_their_dots() -> None:
 
 def test_the_command_line_speaks_and_its_documents_do_not_change(tmp_path: Path) -> None:
     runner = CliRunner()
-    english = runner.invoke(main, ["--workspace", str(tmp_path), "ledger", "--json"], env={"LANG": "C"})
-    said = runner.invoke(main, ["--workspace", str(tmp_path), "ledger"], env={"LANG": "az_AZ.UTF-8"})
+    english = runner.invoke(main, ["--workspace", str(tmp_path), "ledger", "--json"], env={"LC_ALL": "C"})
+    said = runner.invoke(main, ["--workspace", str(tmp_path), "ledger"], env={"LC_ALL": "az_AZ.UTF-8"})
     same = runner.invoke(
-        main, ["--workspace", str(tmp_path), "ledger", "--json"], env={"LANG": "az_AZ.UTF-8"}
+        main, ["--workspace", str(tmp_path), "ledger", "--json"], env={"LC_ALL": "az_AZ.UTF-8"}
     )
     table = runner.invoke(
-        main, ["--workspace", str(tmp_path), "ledger", "--csv"], env={"LANG": "az_AZ.UTF-8"}
+        main, ["--workspace", str(tmp_path), "ledger", "--csv"], env={"LC_ALL": "az_AZ.UTF-8"}
     )
     assert "Hələ heç bir təlim" in said.output
     assert json.loads(same.output) == json.loads(english.output)
@@ -230,10 +232,10 @@ def test_the_command_line_speaks_and_its_documents_do_not_change(tmp_path: Path)
 
 def test_help_and_refusals_are_in_the_language(tmp_path: Path) -> None:
     runner = CliRunner()
-    shown = runner.invoke(main, ["--help"], env={"LANG": "az"})
+    shown = runner.invoke(main, ["--help"], env={"LC_ALL": "az"})
     assert "Təlimlərin siyahısı" in shown.output and "List the runs" not in shown.output
     (tmp_path / "settings.toml").write_text('[ui]\nlanguage = "az"\n[training]\ntokns = 5\n')
-    refused = runner.invoke(main, ["--workspace", str(tmp_path), "estimate"], env={"LANG": "C"})
+    refused = runner.invoke(main, ["--workspace", str(tmp_path), "estimate"], env={"LC_ALL": "C"})
     assert refused.exit_code == 2
     assert "Bəlkə training.tokens?" in refused.output
 
