@@ -58,6 +58,8 @@ PUT_TOGETHER = (
         "absent",
         "{0} {1} a kWh",
         "else {0} {1} a kWh",
+        "{0} checkpoint",
+        "{0} checkpoints",
     ),
     *("a text in quotes or a list of texts", "tables", "a table"),
 )
@@ -173,6 +175,8 @@ def is_said(node: ast.AST, said: str, parents: dict[ast.AST, ast.AST]) -> bool:
             "reason",
             "note",
             "message",
+            "goes",
+            "stays",
         ):
             return False
         outer = parents.get(outer)
