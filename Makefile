@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-faults check lint format types contracts clean
+.PHONY: help run test test-faults check lint format language types contracts clean
 .PHONY: bench bench-corpus bench-energy bench-engine bench-footprint bench-loss bench-safety bench-telemetry bench-tui
 
 help: ## show this
@@ -29,6 +29,9 @@ lint: $(VENV)/.installed-dev
 
 format: $(VENV)/.installed-dev ## format the code and sort its imports
 	@$(BIN)/ruff check --fix-only --quiet . ; $(BIN)/ruff format .
+
+language: $(VENV)/.installed-dev ## bring the catalogue of translations up to the texts, and compile it
+	@$(BIN)/python -m tests.catalogue
 
 types: $(VENV)/.installed-dev
 	@$(BIN)/mypy

@@ -31,15 +31,17 @@ from engine.corpus.source import list_files
 from engine.settings import CorpusSettings
 
 VOCAB_SIZE = 8192
+RATE_BYTES = 8_000_000
 BATCH = 64
-"""Documents a batch of the peer; the best of 16, 64 and 256."""
+"""Documents a batch of the peer."""
 
 
 def rate(rounds: int) -> None:
     """Print MB of text a second of each side, and the ratios of ours to the others, a round after the other."""
-    settings = CorpusSettings()
+    settings = CorpusSettings(source="text", tokenizer_sample_mib=1.0)
     with tempfile.TemporaryDirectory() as folder:
         workspace = Path(folder)
+        _copy_library(workspace / "text", RATE_BYTES)
         listing = list_files(settings, workspace)
         reader = DocumentReader("text", section_chars(listing.total_bytes))
         texts = [text for file in listing.files for text in reader.read(file, lambda _: None)]
@@ -61,6 +63,17 @@ def rate(rounds: int) -> None:
         print(
             f"ours to {name}: median {statistics.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}"
         )
+
+
+def _copy_library(folder: Path, num_bytes: int) -> None:
+    """The first so many bytes of the standard library, a file a document."""
+    folder.mkdir()
+    for file in list_files(CorpusSettings(), folder).files:
+        if num_bytes <= 0:
+            break
+        num_bytes -= file.size_bytes
+        name = "-".join(file.path.parts[-3:])
+        (folder / f"{name}.txt").write_bytes(file.path.read_bytes())
 
 
 def _ours(workspace: Path, settings: CorpusSettings, tokenizer_path: Path) -> float:

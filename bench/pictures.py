@@ -1,7 +1,7 @@
 """Makes pictures of every screen in every state, to be looked at: SVG, and PNG where cairosvg is installed.
 
-Run: python -m bench.pictures FOLDER [--workspace DIR] [NAME ...]; NAME picks pictures by the beginning of their
-file name. Without a workspace the facts are those of tests/tui/recorded.py; with one, its own, and only read.
+Run: python -m bench.pictures FOLDER [--workspace DIR] [--language az] [NAME ...]; NAME picks pictures by the beginning
+of their file name. Without a workspace the facts are those of tests/tui/recorded.py; with one, its own, and only read.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from tests.tui.recorded import (
     program,
     unticked,
 )
+from tui import language
 from tui.app import LlmTui
 from tui.bridge import Bridge
 
@@ -224,6 +225,10 @@ def main() -> None:
     os.environ.update(TERM="xterm-256color", COLORTERM="truecolor", LC_ALL="C.UTF-8")
     os.environ.pop("NO_COLOR", None)
     folder, arguments = Path(sys.argv[1]), sys.argv[2:]
+    if "--language" in arguments:
+        at = arguments.index("--language")
+        language.use(arguments[at + 1])
+        del arguments[at : at + 2]
     told = stories()
     if "--workspace" in arguments:
         at = arguments.index("--workspace")

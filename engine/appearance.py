@@ -5,10 +5,11 @@ Nothing here is refused: what is wrong is told by the check of the settings, onc
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+_AS_SHIPPED = frozenset({'theme = "llm-tui-night"', 'characters = "auto"'})
 
 
 class Appearance(NamedTuple):
@@ -16,6 +17,7 @@ class Appearance(NamedTuple):
 
     theme: str = ""
     """Empty: nothing was chosen."""
+    language: str = "auto"
     characters: str = "auto"
     keys: Mapping[str, str] = {}
     """Name of a binding to its keys, separated by commas."""
@@ -24,7 +26,13 @@ class Appearance(NamedTuple):
 def read_appearance(path: Path) -> Appearance:
     """The [ui] table of a settings file; what is absent or unusable has its default."""
     try:
-        table = tomllib.loads(path.read_text("utf-8")).get("ui", {})
+        text = path.read_text("utf-8")
+        if _is_as_shipped(text):
+            return Appearance()
+        # Not before it is needed: importing it takes a fiftieth of the first paint.
+        import tomllib
+
+        table = tomllib.loads(text).get("ui", {})
     except (OSError, ValueError):
         return Appearance()
     if not isinstance(table, dict):
@@ -32,9 +40,20 @@ def read_appearance(path: Path) -> Appearance:
     keys = table.get("keys")
     return Appearance(
         theme=_text(table.get("theme")),
+        language=_text(table.get("language")) or "auto",
         characters=_text(table.get("characters")) or "auto",
         keys=dict(_flat("", keys)) if isinstance(keys, dict) else {},
     )
+
+
+def _is_as_shipped(text: str) -> bool:
+    """Whether the last table is [ui] as `llm-tui init` writes it, and nothing before it is about it."""
+    before, _, table = text.partition("\n[ui]")
+    lines = {line.split("#")[0].strip() for line in table.splitlines()[1:]} - {""}
+    is_elsewhere = any(
+        line.lstrip().startswith(("ui", "[ui", '"ui', "['ui", '["ui')) for line in before.splitlines()
+    )
+    return bool(table) and lines <= _AS_SHIPPED and not is_elsewhere
 
 
 def _text(value: Any) -> str:

@@ -11,6 +11,13 @@ from msgspec import Meta
 class UiSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the screens look, and their keys; no run is touched by it."""
 
+    language: Annotated[
+        Literal["auto", "en", "az"],
+        Meta(
+            description="what people read; auto: by LC_ALL, LC_MESSAGES or LANG, az where that is Azerbaijani, else "
+            "en; takes effect at the next start"
+        ),
+    ] = "auto"
     theme: Annotated[
         str,
         Meta(

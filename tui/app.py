@@ -28,6 +28,7 @@ from tui import modes
 from tui.bridge import Bridge, in_thread
 from tui.follower import Follower
 from tui.herald import Herald
+from tui.language import chosen, tr, use
 from tui.lookout import LOOK_EVERY_S, Lookout
 from tui.looks import Looks
 from tui.messages import (
@@ -42,7 +43,7 @@ from tui.messages import (
     VerbRequested,
 )
 from tui.theme import NIGHT
-from tui.verbs import is_changing, is_live, live_run
+from tui.verbs import is_changing, is_live, live_run, verb_word
 
 if TYPE_CHECKING:
     from textual.actions import ActionParseResult
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
     from engine.records import RunSnapshot, RunSummary, TimeSpan
     from engine.story import Digest
 
+FIRST_PAINT_S = 0.05
+"""Reading begins so long after the first screen was made: the engine's imports would hold that up on its way."""
 WARM_UP_EVERY_S = 0.5
 """The other screens are imported one by one while nothing happens, so that their keys answer at once."""
 
@@ -123,7 +126,7 @@ class LlmTui(App[str | None]):
     def compose(self) -> ComposeResult:
         """What stands there until the workspace was read."""
         if self.current_mode == "_default":
-            yield Static(Content("Opening the workspace …"), id="opening")
+            yield Static(Content(tr("Opening the workspace …")), id="opening")
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """What stands between the widgets and the terminal: its colours and its characters."""
@@ -135,7 +138,7 @@ class LlmTui(App[str | None]):
         if self.current_mode == "_default":
             self._open_workspace()
         else:
-            self.call_after_refresh(self._begin)
+            self.set_timer(FIRST_PAINT_S, self._begin)
 
     # --- opening ------------------------------------------------------------------------------------------------
 
@@ -235,7 +238,8 @@ class LlmTui(App[str | None]):
     @on(SnapshotFailed)
     def _take_trouble(self, message: SnapshotFailed) -> None:
         if message.run_id == self.followed_id:
-            self.trouble = fmt.clean(f"This run cannot be read: {message.title} {message.remedy}".strip())
+            why = fmt.said(f"{message.title} {message.remedy}".strip())
+            self.trouble = tr("This run cannot be read: {why}", why=why)
 
     @on(RunsArrived)
     def _take_runs(self, message: RunsArrived) -> None:
@@ -262,7 +266,9 @@ class LlmTui(App[str | None]):
     def _ask(self, message: VerbRequested) -> None:
         if self.asked_verb:
             self.notify(
-                f"Waiting for the answer to {self.asked_verb} first.", severity="warning", markup=False
+                tr("Waiting for the answer to {verb} first.", verb=verb_word(self.asked_verb)),
+                severity="warning",
+                markup=False,
             )
             return
         self.asked_verb = message.verb
@@ -280,17 +286,17 @@ class LlmTui(App[str | None]):
     @on(VerbAnswered)
     def _tell_answer(self, message: VerbAnswered) -> None:
         self.asked_verb = ""
-        text = fmt.clean(message.text)
+        text = fmt.said(message.text)
         if message.is_done:
-            self.notify(text, title=message.verb, markup=False)
+            self.notify(text, title=verb_word(message.verb), markup=False)
         else:
-            self.notify(text, title=message.verb, severity="error", timeout=15, markup=False)
+            self.notify(text, title=verb_word(message.verb), severity="error", timeout=15, markup=False)
         self.follower.wake()
 
     @on(CallFailed)
     def _tell_failure(self, message: CallFailed) -> None:
-        text = fmt.clean(f"{message.title}\n{message.remedy}".strip(), keep_newlines=True)
-        self.notify(text, title="Not done", severity="error", timeout=15, markup=False)
+        text = fmt.said(f"{message.title}\n{message.remedy}".strip(), keep_newlines=True)
+        self.notify(text, title=tr("Not done"), severity="error", timeout=15, markup=False)
 
     # --- leaving ------------------------------------------------------------------------------------------------
 
@@ -302,7 +308,7 @@ class LlmTui(App[str | None]):
     ) -> bool:
         """Do what a key or a click means, unless this viewer is to read alone and it would change something."""
         if self.is_read_only and is_changing(action if isinstance(action, str) else action[1]):
-            self.notify("This viewer is read-only.", severity="warning", markup=False)
+            self.notify(tr("This viewer is read-only."), severity="warning", markup=False)
             return False
         return await super().run_action(action, default_namespace, namespaces)
 
@@ -329,7 +335,7 @@ class LlmTui(App[str | None]):
             going = snapshot.status.id
         elif snapshot is not None and snapshot.status.id == going:
             going = None
-        self.exit(f"Run {going} goes on; llm-tui shows it again." if going else None)
+        self.exit(tr("Run {run_id} goes on; llm-tui shows it again.", run_id=going) if going else None)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """The screens by their names and what can be done now, beside Textual's own commands."""
@@ -337,16 +343,21 @@ class LlmTui(App[str | None]):
 
         for mode in modes.MODES:
             yield SystemCommand(
-                mode.title, mode.about, lambda name=mode.name: self.call_later(self.action_switch_mode, name)
+                tr(mode.title),
+                tr(mode.about),
+                lambda name=mode.name: self.call_later(self.action_switch_mode, name),
             )
         yield from key_commands(self, screen)
         yield from run_commands(self)
-        yield from super().get_system_commands(screen)
+        for command in super().get_system_commands(screen):
+            yield command._replace(title=tr(command.title), help=tr(command.help))
 
 
 def open_app(folder: Path, *, is_read_only: bool = False) -> int:
     """Run the app on a workspace and print its farewell; the answer is the exit status."""
-    app = LlmTui(workspace_path(folder), is_read_only=is_read_only)
+    path = workspace_path(folder)
+    use(chosen(path))
+    app = LlmTui(path, is_read_only=is_read_only)
     farewell = app.run()
     if farewell:
         sys.stdout.write(f"{farewell}\n")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from engine.appearance import Appearance, read_appearance
 from engine.errors import EngineError
 from engine.opening import SETTINGS_NAME, Opening, read_opening
+from tui.language import mark, tr
 
 if TYPE_CHECKING:
     from engine.bill import EntryDetail
@@ -44,7 +45,7 @@ Parameters = ParamSpec("Parameters")
 Answer = TypeVar("Answer")
 
 
-READ_ONLY = "This viewer is read-only."
+READ_ONLY = mark("This viewer is read-only.")
 _PIECE_BYTES = 4096
 _MOST_LINE_BYTES = 4 * 1024 * 1024
 _TERMINATE_PATIENCE_S = 2.0
@@ -58,7 +59,7 @@ def writing(
     @wraps(call)
     def guarded(self: Bridge, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Answer:
         if self.is_read_only:
-            raise EngineError(READ_ONLY, "Open llm-tui without --read-only to do this.")
+            raise EngineError(tr(READ_ONLY), tr("Open llm-tui without --read-only to do this."))
         return call(self, *args, **kwargs)
 
     return guarded
@@ -225,7 +226,7 @@ class Bridge:
             if await process.wait() != 0:
                 title, _, remedy = (await complaint).decode("utf-8", "replace").strip().partition("\n")
                 raise EngineError(
-                    title or "The writing ended without a word.", remedy.strip().rsplit("\n", 1)[-1]
+                    title or tr("The writing ended without a word."), remedy.strip().rsplit("\n", 1)[-1]
                 )
         finally:
             complaint.cancel()
@@ -320,12 +321,12 @@ class Bridge:
                 raise EngineError(
                     said.rsplit("\n", 2)[-1]
                     if "Traceback" in said
-                    else said or "The checks ended without a word.",
-                    "`llm-tui check` in a shell shows all that they say.",
+                    else said or tr("The checks ended without a word."),
+                    tr("`llm-tui check` in a shell shows all that they say."),
                 )
         except msgspec.MsgspecError as error:
             raise EngineError(
-                f"A verdict cannot be read: {error}", "Try `llm-tui check` in a shell."
+                tr("A verdict cannot be read: {error}", error=error), tr("Try `llm-tui check` in a shell.")
             ) from error
         finally:
             complaint.cancel()

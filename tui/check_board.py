@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tui import format as fmt
+from tui.language import mark, tr
 from tui.widgets.checklist import LAST_STEP, SIGNS, Standing
 from tui.widgets.start_line import FRESH_S, Readiness, StartState
 
@@ -66,9 +67,9 @@ class CheckBoard:
         self.state = "idle" if trouble else "checked"
         starts_then, self.starts_then = self.starts_then, False
         if trouble:
-            self.trouble = fmt.clean(trouble)
+            self.trouble = fmt.said(trouble)
         elif starts_then and not self.readiness().is_unlocked:
-            self.trouble = f"Not started. {self._what_changed()}".strip()
+            self.trouble = tr("Not started. {why}", why=self._what_changed()).strip()
         return starts_then and self.readiness().is_unlocked
 
     def cancel(self) -> None:
@@ -83,7 +84,12 @@ class CheckBoard:
 
     def _what_changed(self) -> str:
         return " ".join(
-            f"{fmt.clean(step.id)} was {SIGNS[before.status][1]}, is {SIGNS[now.status][1]}."
+            tr(
+                "{step} was {before}, is {now}.",
+                step=fmt.clean(step.id),
+                before=tr(SIGNS[before.status][1]),
+                now=tr(SIGNS[now.status][1]),
+            )
             for step in self.steps
             if (before := self.known.get(step.id))
             and (now := self.verdicts.get(step.id))
@@ -97,7 +103,7 @@ class CheckBoard:
         from msgspec.structs import replace
 
         self.waivers[check.id] = reason
-        evidence = f"{check.evidence} Waived: {reason}"
+        evidence = mark("{evidence} Waived: {reason}").format(evidence=check.evidence, reason=reason)
         self.verdicts[check.id] = replace(check, status="waived", blocking=False, evidence=evidence)
 
     def tick(self, check: Check, is_so: bool) -> None:

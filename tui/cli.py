@@ -23,7 +23,8 @@ from tui.cli_parts import (
     tick_option,
     waive_option,
 )
-from tui.format import clean
+from tui.format import clean, said
+from tui.language import tr
 from tui.shelf_commands import add_to
 from tui.window_commands import add_commands, open_window, read_only_option
 
@@ -47,7 +48,7 @@ def main(ctx: click.Context, workspace: str, read_only: bool) -> None:
     ctx.obj = {"workspace": workspace, "read_only": read_only}
     if open_window(ctx):
         return
-    click.echo("No terminal here: following the run as plain lines.", err=True)
+    click.echo(tr("No terminal here: following the run as plain lines."), err=True)
     _run_headless(ctx)
 
 
@@ -57,7 +58,7 @@ def _run_headless(ctx: click.Context) -> None:
 
     workspace = open_workspace_of(ctx)
     if not workspace.has_settings():
-        click.echo(f"Wrote {workspace.init()}", err=True)
+        click.echo(tr("Wrote {path}", path=workspace.init()), err=True)
     alive = [run for run in workspace.runs() if not run.status.state.is_over]
     if alive:
         ctx.exit(follow(workspace, alive[0].id))
@@ -71,7 +72,7 @@ def init_command(ctx: click.Context, folder: str | None) -> None:
     """Write a documented settings.toml; never overwrite one."""
     from tui.bridge import open_workspace
 
-    click.echo(f"Wrote {open_workspace(Path(folder or ctx.obj['workspace'])).init()}")
+    click.echo(tr("Wrote {path}", path=open_workspace(Path(folder or ctx.obj["workspace"])).init()))
 
 
 @main.command("check")
@@ -166,8 +167,8 @@ def run_command(
     try:
         run_id = workspace.start(overrides=overrides, waivers=parse_waivers(waivers), ticks=ticks)
     except BlockedError as error:
-        click.echo("llm-tui: the preflight blocks the start:", err=True)
-        click.echo(clean(error.title, keep_newlines=True), err=True)
+        click.echo(tr("llm-tui: the preflight blocks the start:"), err=True)
+        click.echo(said(error.title, keep_newlines=True), err=True)
         ctx.exit(int(ExitCode.BLOCKED))
     click.echo(run_id)
     if not detach:
@@ -211,7 +212,7 @@ def _control(ctx: click.Context, run: str | None, verb: str) -> None:
     workspace = open_workspace_of(ctx)
     run_id = workspace.find(run)
     answer = workspace.command(run_id, verb, via="command line")
-    click.echo(clean(answer.message), err=not answer.is_done)
+    click.echo(said(answer.message), err=not answer.is_done)
     ctx.exit(int(ExitCode.OK if answer.is_done else ExitCode.FAILED))
 
 
@@ -274,7 +275,7 @@ def ledger_command(ctx: click.Context, as_json: bool, as_csv: bool) -> None:
 
     workspace = open_workspace_of(ctx)
     if as_json and as_csv:
-        raise click.UsageError("--json and --csv are two documents: ask for one of them.")
+        raise click.UsageError(tr("--json and --csv are two documents: ask for one of them."))
     if as_csv:
         click.echo(workspace.ledger_csv(), nl=False)
     elif as_json:
@@ -290,7 +291,7 @@ def report_command(ctx: click.Context) -> None:
     workspace = open_workspace_of(ctx)
     text = workspace.report_text()
     try:
-        click.echo(f"Wrote the generated part of {workspace.report()}")
+        click.echo(tr("Wrote the generated part of {path}", path=workspace.report()))
     except EngineError:
         click.echo(text)
         raise

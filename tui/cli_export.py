@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 import click
 
 from tui.cli_parts import json_option, open_workspace_of, run_argument
-from tui.format import clean
+from tui.format import clean, thousands
+from tui.language import tr
+from tui.spoken_help import SpokenCommand
 
 if TYPE_CHECKING:
     from engine.runs.export import Format, Numbers
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 _BAR_CELLS = 24
 
 
-@click.command("generate")
+@click.command("generate", cls=SpokenCommand)
 @run_argument
 @click.option("--prompt", default="def ", show_default=True, help="how the text begins")
 @click.option("--max-tokens", default=200, show_default=True, type=click.IntRange(1, 100_000))
@@ -50,7 +52,7 @@ def generate_command(
     """Let a run's model go on with a text, on the CPU; by default the newest good checkpoint's."""
     for name, value in (("--temperature", temperature), ("--top-p", top_p)):
         if not math.isfinite(value):
-            raise click.BadParameter("it is no number.", param_hint=name)
+            raise click.BadParameter(tr("it is no number."), param_hint=name)
     workspace = open_workspace_of(ctx)
     argv = workspace.generate_argv(
         workspace.find(run),
@@ -72,7 +74,7 @@ def generate_command(
     ctx.exit(process.returncode)
 
 
-@click.command("export")
+@click.command("export", cls=SpokenCommand)
 @run_argument
 @click.option("--to", required=True, metavar="DIR", help="a folder that is not there yet, or is empty")
 @click.option(
@@ -95,14 +97,14 @@ def export_command(
 ) -> None:
     """Write a run's model for other programs, with a card of its training and what it cost."""
     if numbers and format_ != "gguf":
-        raise click.BadParameter("only a .gguf has a choice of it.", param_hint="--numbers")
+        raise click.BadParameter(tr("only a .gguf has a choice of it."), param_hint="--numbers")
     from engine.runs.export import ExportRequest, export
 
     workspace = open_workspace_of(ctx)
     run_folder = workspace.folder_of(workspace.find(run))
     request = ExportRequest(to=Path(to), format=format_, numbers=numbers or "f16", source=source)
     written = export(run_folder, request, _bar(f"Exporting {run_folder.id}"))
-    click.echo(f"Wrote {clean(str(written))}")
+    click.echo(tr("Wrote {path}", path=clean(str(written))))
 
 
 def _bar(label: str) -> Callable[[int, int], None]:
@@ -114,14 +116,19 @@ def _bar(label: str) -> Callable[[int, int], None]:
             return
         full = _BAR_CELLS * done // max(1, total)
         rate = done / max(1e-3, time.monotonic() - began_s)
-        amount = f"{done / 1e6:,.0f} of {total / 1e6:,.0f} MB, {rate / 1e6:,.0f} MB/s"
+        amount = tr(
+            "{done} of {total} MB, {rate} MB/s",
+            done=thousands(done / 1e6),
+            total=thousands(total / 1e6),
+            rate=thousands(rate / 1e6),
+        )
         bar = "█" * full + "░" * (_BAR_CELLS - full)
         click.echo(f"\r{clean(label)} {bar} {amount}", err=True, nl=done >= total)
 
     return tell
 
 
-@click.command("metrics")
+@click.command("metrics", cls=SpokenCommand)
 @run_argument
 @click.option("--csv", "as_csv", is_flag=True, help="a row a step, for a spreadsheet")
 @json_option
@@ -134,17 +141,17 @@ def metrics_command(
     from engine.runs import metrics
 
     if as_csv + as_json + (tensorboard is not None) != 1:
-        raise click.UsageError("Ask for one of --csv, --json and --tensorboard DIR.")
+        raise click.UsageError(tr("Ask for one of --csv, --json and --tensorboard DIR."))
     workspace = open_workspace_of(ctx)
     folder = workspace.folder_of(workspace.find(run))
     if tensorboard is not None:
-        click.echo(f"Wrote {clean(str(metrics.write_tensorboard(folder, Path(tensorboard))))}")
+        click.echo(tr("Wrote {path}", path=clean(str(metrics.write_tensorboard(folder, Path(tensorboard))))))
         return
     for piece in metrics.csv_lines(folder) if as_csv else metrics.json_lines(folder):
         click.echo(piece, nl=False)
 
 
-@click.command("cloud")
+@click.command("cloud", cls=SpokenCommand)
 @run_argument
 @click.option("--to", required=True, metavar="FILE", help="where to write it, e.g. move.yaml")
 @click.option(
@@ -158,8 +165,17 @@ def cloud_command(ctx: click.Context, run: str | None, to: str, offer: str) -> N
     workspace = open_workspace_of(ctx)
     quote = write_task(workspace.folder_of(workspace.find(run)), Path(to), offer)
     price = f"{quote.usd_per_hour:g} USD/h"
-    click.echo(f"Wrote {clean(to)}: {clean(quote.provider)}, {clean(quote.gpu)}, {quote.kind}, {price}.")
-    click.echo("Its first lines say what it costs, and the commands there and back.")
+    click.echo(
+        tr(
+            "Wrote {path}: {provider}, {gpu}, {kind}, {price}.",
+            path=clean(to),
+            provider=clean(quote.provider),
+            gpu=clean(quote.gpu),
+            kind=tr(quote.kind),
+            price=price,
+        )
+    )
+    click.echo(tr("Its first lines say what it costs, and the commands there and back."))
 
 
 COMMANDS = (generate_command, export_command, metrics_command, cloud_command)

@@ -12,7 +12,9 @@ import click
 
 from engine.errors import EngineError, ExitCode
 from engine.sqlite import BusyError
-from tui.format import clean
+from tui.format import clean, said
+from tui.language import tr
+from tui.spoken_help import SpokenCommand, SpokenContext, speak
 from tui.streams import guard_streams
 
 if TYPE_CHECKING:
@@ -24,19 +26,27 @@ Command = Callable[..., Any]
 class Group(click.Group):
     """Shows what the engine has to say as one message with its remedy."""
 
+    command_class = SpokenCommand
+    context_class = SpokenContext
+
     def main(self, *arguments: Any, **options: Any) -> Any:
         """Run a command on streams that are there and clean."""
         guard_streams()
         return super().main(*arguments, **options)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Before anything is said, the language is chosen."""
+        speak(args)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; whatever a person can mend ends it with its exit code."""
         try:
             return super().invoke(ctx)
         except EngineError as error:
-            click.echo(f"llm-tui: {clean(error.title, keep_newlines=True)}", err=True)
+            click.echo(f"llm-tui: {said(error.title, keep_newlines=True)}", err=True)
             if error.remedy:
-                click.echo(f"  → {clean(error.remedy, keep_newlines=True)}", err=True)
+                click.echo(f"  → {said(error.remedy, keep_newlines=True)}", err=True)
             ctx.exit(int(error.exit_code))
         except KeyboardInterrupt:
             ctx.exit(130)
@@ -47,7 +57,8 @@ class Group(click.Group):
         except (OSError, BusyError) as error:
             click.echo(f"llm-tui: {clean(str(error))}", err=True)
             click.echo(
-                "  → Look that the workspace is there, writable and not held by another program.", err=True
+                tr("  → Look that the workspace is there, writable and not held by another program."),
+                err=True,
             )
             ctx.exit(int(ExitCode.USAGE))
 
@@ -59,7 +70,8 @@ def open_workspace_of(ctx: click.Context) -> Workspace:
     folder = Path(ctx.obj["workspace"])
     if not folder.is_dir():
         raise EngineError(
-            f"{folder} is not a folder.", "Name one with --workspace, or make it: llm-tui init DIR"
+            tr("{folder} is not a folder.", folder=folder),
+            tr("Name one with --workspace, or make it: llm-tui init DIR"),
         )
     return open_workspace(folder)
 
@@ -112,8 +124,11 @@ def parse_waivers(waivers: Sequence[str]) -> dict[str, str]:
         check, equals, reason = waiver.partition("=")
         if not equals or len(reason.strip()) < 3 or not check.strip():
             raise EngineError(
-                f"--waive {waiver}: a waiver names a check and a reason of three letters or more.",
-                'For example --waive power="the socket is on a UPS"',
+                tr(
+                    "--waive {waiver}: a waiver names a check and a reason of three letters or more.",
+                    waiver=waiver,
+                ),
+                tr('For example --waive power="the socket is on a UPS"'),
             )
         found[check.strip()] = reason.strip()
     return found

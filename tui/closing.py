@@ -11,6 +11,7 @@ import click
 from engine.errors import EngineError, ExitCode
 from engine.records import Closing, ClosingReport, OpenProcess, OpenProcesses
 from tui import format as show
+from tui.language import tr
 
 if TYPE_CHECKING:
     from engine import Workspace
@@ -21,33 +22,33 @@ _NAME_WIDTH = 28
 def print_list(found: OpenProcesses) -> None:
     """One line a program, what it holds, and why it is left open where it is."""
     if not found.processes:
-        click.echo("No other program holds GPU memory, and none of preflight.close_apps is running.")
+        click.echo(tr("No other program holds GPU memory, and none of preflight.close_apps is running."))
     else:
-        click.echo(f"{'PID':>8}  {'GPU':>10}  {'RAM':>10}  {'AGE':>9}  {'USER':<10}  NAME")
+        click.echo(f"{'PID':>8}  {'GPU':>10}  {'RAM':>10}  {tr('AGE'):>9}  {tr('USER'):<10}  {tr('NAME')}")
     for process in found.processes:
         click.echo(_line(process))
     if found.free_bytes is not None:
-        click.echo(f"{show.size(found.free_bytes)} of GPU memory free.")
+        click.echo(tr("{amount} of GPU memory free.", amount=show.size(found.free_bytes)))
     if found.note:
-        click.echo(show.clean(found.note))
+        click.echo(show.said(found.note))
     if any(process.may_close for process in found.processes):
-        click.echo("llm-tui close PID... closes them, one question each.")
+        click.echo(tr("llm-tui close PID... closes them, one question each."))
 
 
 def _line(process: OpenProcess) -> str:
     held = (
-        "unknown"
+        tr("unknown")
         if process.gpu_bytes is None
         else show.size(process.gpu_bytes)
         if process.gpu_bytes
-        else "none"
+        else tr("none")
     )
     user = show.clean(process.user or show.UNKNOWN)[:10]
     line = (
         f"{process.pid:>8}  {held:>10}  {show.size(process.rss_bytes):>10}  {show.duration(process.age_s):>9}  "
         f"{user:<10}  {_name(process)}"
     )
-    return line if process.may_close else f"{line}  ({show.clean(process.why_not)})"
+    return line if process.may_close else f"{line}  ({show.said(process.why_not)})"
 
 
 def _name(process: OpenProcess) -> str:
@@ -73,14 +74,17 @@ def close(
     unknown = [pid for pid in pids if pid not in listed]
     if unknown:
         raise EngineError(
-            f"{', '.join(map(str, unknown))} is not in the list of programs to close.",
-            "`llm-tui close` prints the list: who holds GPU memory, and who is named in preflight.close_apps.",
+            tr("{pids} is not in the list of programs to close.", pids=", ".join(map(str, unknown))),
+            tr(
+                "`llm-tui close` prints the list: who holds GPU memory, and who is named in "
+                "preflight.close_apps."
+            ),
         )
     wanted = [listed[pid] for pid in dict.fromkeys(pids)]
     if not is_sure:
         wanted = [process for process in wanted if _is_agreed(process)]
     if not wanted:
-        click.echo("Nothing was closed.", err=as_json)
+        click.echo(tr("Nothing was closed."), err=as_json)
         return int(ExitCode.OK)
     report = workspace.close_processes(wanted)
     stubborn = [closing.process for closing in report.closings if closing.outcome == "still-there"]
@@ -104,13 +108,19 @@ def _is_agreed(process: OpenProcess) -> bool:
     if not process.may_close:
         return True  # the engine refuses it, and says why
     if not sys.stdin.isatty():
-        raise EngineError("There is no terminal to ask on.", "Add --yes to close them without a question.")
-    return click.confirm(f"Close {_name(process)} (pid {process.pid})?", default=False, err=True)
+        raise EngineError(
+            tr("There is no terminal to ask on."), tr("Add --yes to close them without a question.")
+        )
+    return click.confirm(
+        tr("Close {name} (pid {pid})?", name=_name(process), pid=process.pid), default=False, err=True
+    )
 
 
 def _is_agreed_to_kill(process: OpenProcess) -> bool:
     who = f"{_name(process)} (pid {process.pid})"
-    return click.confirm(f"{who} does not close. End it without saving its work?", default=False, err=True)
+    return click.confirm(
+        tr("{who} does not close. End it without saving its work?", who=who), default=False, err=True
+    )
 
 
 def _merged(first: ClosingReport, second: ClosingReport) -> ClosingReport:
@@ -129,20 +139,34 @@ def _print_report(report: ClosingReport) -> None:
         click.echo(_outcome(closing))
     if report.freed_bytes is not None and report.free_after_bytes is not None:
         change = show.size(abs(report.freed_bytes))
-        word = "came free" if report.freed_bytes >= 0 else "was taken meanwhile"
-        click.echo(f"{change} of GPU memory {word}: {show.size(report.free_after_bytes)} free now.")
+        free = show.size(report.free_after_bytes)
+        if report.freed_bytes >= 0:
+            click.echo(tr("{change} of GPU memory came free: {free} free now.", change=change, free=free))
+        else:
+            text = tr(
+                "{change} of GPU memory was taken meanwhile: {free} free now.", change=change, free=free
+            )
+            click.echo(text)
     for process in report.came_back:
         click.echo(
-            f"{_name(process)} came back by itself (pid {process.pid}): it is started again by something."
+            tr(
+                "{name} came back by itself (pid {pid}): it is started again by something.",
+                name=_name(process),
+                pid=process.pid,
+            )
         )
 
 
 def _outcome(closing: Closing) -> str:
-    process, reason = closing.process, show.clean(closing.reason)
+    process, reason = closing.process, show.said(closing.reason)
     who = f"{_name(process)} (pid {process.pid})"
     if closing.outcome == "closed":
-        return f"{who} closed after {closing.waited_s:.1f} s."
+        return tr("{who} closed after {seconds} s.", who=who, seconds=show.number(closing.waited_s, 1))
     if closing.outcome == "gone":
-        return f"{who} was gone already."
-    hint = f" llm-tui close {process.pid} --yes --kill" if closing.outcome == "still-there" else ""
-    return f"{who} {'was left open' if closing.outcome == 'refused' else 'is still there'}. {reason}{hint}"
+        return tr("{who} was gone already.", who=who)
+    if closing.outcome == "refused":
+        return tr("{who} was left open. {reason}", who=who, reason=reason)
+    return (
+        tr("{who} is still there. {reason}", who=who, reason=reason)
+        + f" llm-tui close {process.pid} --yes --kill"
+    )

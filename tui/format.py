@@ -1,12 +1,15 @@
 """How facts are written for people: numbers, units, times, money, and the one cleaning of text from outside.
 
-Everything unknown is `UNKNOWN`; nothing here turns an unknown into a zero.
+Everything unknown is `UNKNOWN`; nothing here turns an unknown into a zero. Figures, dates and durations are those of
+the language in use; what a program reads is never written here.
 """
 
 from __future__ import annotations
 
 import time
 import unicodedata
+
+from tui.language import code, figure, mark, told, tr
 
 UNKNOWN = "—"
 
@@ -50,6 +53,11 @@ def clean(text: str, *, keep_newlines: bool = False) -> str:
         lines = text.replace("\r\n", "\n").replace("\t", "    ").split("\n")
         return "\n".join(_limit_marks(line.translate(_CLEANER)) for line in lines)
     return _limit_marks(text.translate(_CLEANER))
+
+
+def said(text: str, *, keep_newlines: bool = False) -> str:
+    """What the engine says: in the language where that sentence is known, and cleaned like all text from outside."""
+    return clean(told(text), keep_newlines=keep_newlines)
 
 
 def _limit_marks(text: str) -> str:
@@ -99,24 +107,44 @@ def _scaled(value: float, base: float, suffixes: tuple[str, ...]) -> tuple[float
 def _figures(value: float, *, is_whole: bool) -> str:
     if is_whole or abs(value) >= 99.95:
         return f"{value:.0f}"
-    return f"{value:.1f}" if abs(value) >= 9.995 else f"{value:.2f}"
+    return figure(f"{value:.1f}" if abs(value) >= 9.995 else f"{value:.2f}")
 
 
 def number(value: float | None, digits: int) -> str:
     """A number with a fixed number of digits after the point."""
-    return UNKNOWN if value is None else f"{value:.{digits}f}"
+    return UNKNOWN if value is None else figure(f"{value:.{digits}f}")
+
+
+def short(value: float | None) -> str:
+    """A number as short as it can be told: `0.7`, `12`."""
+    return UNKNOWN if value is None else figure(f"{value:g}")
+
+
+def figures(value: float | None) -> str:
+    """A number in three figures: `0.0213`, `1.2e+04`."""
+    return UNKNOWN if value is None else figure(f"{value:.3g}")
+
+
+def thousands(value: float | None) -> str:
+    """A whole number with its thousands set apart: `1,234,567`."""
+    return UNKNOWN if value is None else figure(f"{value:,.0f}")
 
 
 def rate(value: float | None) -> str:
     """A learning rate: `1.5e-03`."""
-    return UNKNOWN if value is None else f"{value:.2e}"
+    return UNKNOWN if value is None else figure(f"{value:.2e}")
 
 
 def percent(frac: float | None) -> str:
     """A share from 0 to 1: `42.1 %`; never 100 before the end."""
     if frac is None:
         return UNKNOWN
-    return f"{min(frac, 0.999) * 100:.1f} %" if frac < 1 else "100 %"
+    return figure(f"{min(frac, 0.999) * 100:.1f} %") if frac < 1 else "100 %"
+
+
+def signed_percent(frac: float | None) -> str:
+    """A share by which something differs: `+1.3 %`."""
+    return UNKNOWN if frac is None else figure(f"{100 * frac:+.1f} %")
 
 
 def whole(value: float | None, unit: str) -> str:
@@ -129,13 +157,17 @@ def duration(seconds: float | None) -> str:
     if seconds is None:
         return UNKNOWN
     left = max(0, round(seconds))
+    second, minute, hour, day = (tr(unit) for unit in _TIME_UNITS)
     if left < 60:
-        return f"{left} s"
+        return f"{left} {second}"
     if left < 3600:
-        return f"{left // 60} min {left % 60} s"
+        return f"{left // 60} {minute} {left % 60} {second}"
     if left < 86_400:
-        return f"{left // 3600} h {left % 3600 // 60} min"
-    return f"{left // 86_400} d {left % 86_400 // 3600} h"
+        return f"{left // 3600} {hour} {left % 3600 // 60} {minute}"
+    return f"{left // 86_400} {day} {left % 86_400 // 3600} {hour}"
+
+
+_TIME_UNITS = (mark("s"), mark("min"), mark("h"), mark("d"))
 
 
 def round_duration(seconds: float) -> str:
@@ -155,17 +187,36 @@ def span(value: float | None, low: float | None, high: float | None) -> str:
     """Hours with their range: `52 h 10 min (43 h 0 min to 2 d 17 h)`; without one, the hours alone."""
     if low is None or high is None or value is None or hours(low) == hours(high):
         return hours(value)
-    return f"{hours(value)} ({hours(low)} to {hours(high)})"
+    return tr("{hours} ({low} to {high})", hours=hours(value), low=hours(low), high=hours(high))
 
 
 def clock(at: float | None, now: float) -> str:
     """A local time: `19:42` within a day of `now`, `Thu 19:42` within six, else `03 Dec 19:42`."""
     if at is None:
         return UNKNOWN
-    pattern = "%H:%M"
-    if time.localtime(at)[:3] != time.localtime(now)[:3]:
-        pattern = "%a %H:%M" if abs(at - now) < 6 * 86_400 else "%d %b %H:%M"
-    return time.strftime(pattern, time.localtime(at))
+    then = time.localtime(at)
+    day = ""
+    if then[:3] != time.localtime(now)[:3]:
+        is_near = abs(at - now) < 6 * 86_400
+        day = f"{weekday(then.tm_wday)} " if is_near else f"{then.tm_mday:02d} {month(then.tm_mon)} "
+    return day + time.strftime("%H:%M", then)
+
+
+_WEEKDAYS = (mark("Mon"), mark("Tue"), mark("Wed"), mark("Thu"), mark("Fri"), mark("Sat"), mark("Sun"))
+_MONTHS = (
+    *(mark("Jan"), mark("Feb"), mark("Mar"), mark("Apr"), mark("May"), mark("Jun")),
+    *(mark("Jul"), mark("Aug"), mark("Sep"), mark("Oct"), mark("Nov"), mark("Dec")),
+)
+
+
+def weekday(number: int) -> str:
+    """The short name of a weekday, 0 being Monday."""
+    return tr(_WEEKDAYS[number])
+
+
+def month(number: int) -> str:
+    """The short name of a month, from 1."""
+    return tr(_MONTHS[number - 1])
 
 
 def clock_range(low: float | None, high: float | None, now: float) -> str:
@@ -175,7 +226,7 @@ def clock_range(low: float | None, high: float | None, now: float) -> str:
     first, last = clock(low, now), clock(high, now)
     if time.localtime(low)[:3] == time.localtime(high)[:3]:
         last = last[-5:]
-    return f"{first} to {last}"
+    return tr("{first} to {last}", first=first, last=last)
 
 
 def clock_s(at: float) -> str:
@@ -185,7 +236,20 @@ def clock_s(at: float) -> str:
 
 def date(at: float) -> str:
     """A local date and time: `2026-11-23 19:42`."""
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
+    return time.strftime(f"{_DATE_PATTERNS[code()]} %H:%M", time.localtime(at))
+
+
+_DATE_PATTERNS = {"en": "%Y-%m-%d", "az": "%d.%m.%Y"}
+
+
+def day(iso: str) -> str:
+    """A day that is known as `2026-11-23`."""
+    return ".".join(reversed(iso.split("-"))) if code() == "az" else iso
+
+
+def day_of_year(iso: str) -> str:
+    """A day that is known as `2026-11-23`, without its year: `11-23`."""
+    return f"{iso[8:]}.{iso[5:7]}" if code() == "az" else iso[5:]
 
 
 def money(amount: float | None, currency: str) -> str:
@@ -193,17 +257,17 @@ def money(amount: float | None, currency: str) -> str:
     if amount is None:
         return UNKNOWN
     if amount == 0 or abs(amount) >= 0.0995:
-        return f"{amount:.2f} {currency}"
+        return figure(f"{amount:.2f}") + f" {currency}"
     if abs(amount) < 0.0001:
-        return f"<0.0001 {currency}"
-    return f"{amount:.4f} {currency}"
+        return figure("<0.0001") + f" {currency}"
+    return figure(f"{amount:.4f}") + f" {currency}"
 
 
 def price(amount: float | None, currency: str) -> str:
     """A price of a unit in three figures: `0.17 USD`, `1,240 USD`."""
     if amount is None:
         return UNKNOWN
-    return f"{amount:,.0f} {currency}" if amount >= 999.5 else f"{amount:.3g} {currency}"
+    return f"{figure(f'{amount:,.0f}' if amount >= 999.5 else f'{amount:.3g}')} {currency}"
 
 
 def energy(joules: float | None) -> str:
@@ -212,7 +276,7 @@ def energy(joules: float | None) -> str:
         return UNKNOWN
     watt_hours = joules / 3600
     if watt_hours < 100:
-        return f"{watt_hours:.2f} Wh" if watt_hours < 10 else f"{watt_hours:.1f} Wh"
+        return f"{figure(f'{watt_hours:.2f}' if watt_hours < 10 else f'{watt_hours:.1f}')} Wh"
     return kwh(watt_hours / 1000)
 
 

@@ -21,7 +21,9 @@ from engine.records import (
     Status,
 )
 from tui import format as show
+from tui.language import mark, tr
 from tui.plan_text import break_even_line, by_kind, hours_range, move_lines
+from tui.verbs import state_word
 
 if TYPE_CHECKING:
     from engine import Workspace
@@ -30,14 +32,22 @@ if TYPE_CHECKING:
 LINE_EVERY_S = 5.0
 """How often a line of progress is printed while nothing else happens."""
 LOOK_EVERY_S = 0.5
-MARKS = {"pass": "ok  ", "warn": "warn", "fail": "FAIL", "waived": "waiv", "skipped": "skip"}
+MARKS = {
+    "pass": mark("ok"),
+    "warn": mark("warn"),
+    "fail": mark("FAIL"),
+    "waived": mark("waiv"),
+    "skipped": mark("skip"),
+}
 
 
 def print_check(check: Check) -> None:
     """One verdict, its evidence, and its remedy where it did not pass."""
-    click.echo(f"{MARKS[check.status]}  {show.clean(check.title)}: {show.clean(check.evidence)}")
+    width = max(len(tr(word)) for word in MARKS.values())
+    word = tr(MARKS[check.status]).ljust(width)
+    click.echo(f"{word}  {show.said(check.title)}: {show.said(check.evidence)}")
     if check.remedy and check.status in ("fail", "warn"):
-        click.echo(f"      → {show.clean(check.remedy)}")
+        click.echo(f"{' ' * (width + 2)}→ {show.said(check.remedy)}")
 
 
 def follow(workspace: Workspace, run_id: str) -> int:
@@ -62,22 +72,37 @@ def follow(workspace: Workspace, run_id: str) -> int:
                 return _farewell(status)
             time.sleep(LOOK_EVERY_S)
     except KeyboardInterrupt:
-        click.echo(f"\nRun {run_id} goes on. `llm-tui` shows it, `llm-tui stop {run_id}` ends it.", err=True)
+        click.echo(
+            tr("\nRun {run_id} goes on. `llm-tui` shows it, `llm-tui stop {run_id}` ends it.", run_id=run_id),
+            err=True,
+        )
         return int(ExitCode.OK)
 
 
 def _farewell(status: Status) -> int:
-    click.echo(f"Run {status.id} {status.state}. {show.clean(status.reason or '')}".rstrip())
     click.echo(
-        f"machine {show.energy(status.machine_energy_j)} ({status.energy_source or 'unknown'}), "
-        f"GPU {show.energy(status.gpu_energy_j)}, cost {show.money(status.cost, status.currency)}"
+        tr(
+            "Run {run_id} {state}. {reason}",
+            run_id=status.id,
+            state=state_word(status.state),
+            reason=show.said(status.reason or ""),
+        ).rstrip()
+    )
+    click.echo(
+        tr(
+            "machine {machine_energy_j} ({energy_source}), GPU {gpu_energy_j}, cost {cost}",
+            machine_energy_j=show.energy(status.machine_energy_j),
+            energy_source=tr(status.energy_source or mark("unknown")),
+            gpu_energy_j=show.energy(status.gpu_energy_j),
+            cost=show.money(status.cost, status.currency),
+        )
     )
     return int(ExitCode.FAILED if status.state is RunState.FAILED else ExitCode.OK)
 
 
 def _event_line(event: EventRow) -> str:
-    mark = "" if event.level == "info" else f"{event.level}: "
-    return f"[{show.clock_s(event.at)}] {mark}{show.clean(event.text)}"
+    level = "" if event.level == "info" else f"{tr(event.level)}: "
+    return f"[{show.clock_s(event.at)}] {level}{show.said(event.text)}"
 
 
 def _preparing_line(workspace: Workspace, run_id: str) -> str:
@@ -86,9 +111,11 @@ def _preparing_line(workspace: Workspace, run_id: str) -> str:
 
 
 def _progress_of(progress: ProgressRow) -> str:
-    of = f" of {show.size(progress.total_bytes)}" if progress.total_bytes else ""
+    done = show.size(progress.done_bytes)
+    if progress.total_bytes:
+        done = tr("{done} of {total}", done=done, total=show.size(progress.total_bytes))
     rate = f", {show.size(progress.bytes_per_s)}/s" if progress.bytes_per_s else ""
-    return f"corpus: {progress.kind} {show.size(progress.done_bytes)}{of}{rate}"
+    return tr("corpus: {kind} {done}{rate}", kind=tr(progress.kind), done=done, rate=rate)
 
 
 def progress_line(status: Status) -> str:
@@ -96,57 +123,86 @@ def progress_line(status: Status) -> str:
     share = (status.tokens or 0) / status.tokens_total
     step = show.UNKNOWN if status.step is None else status.step
     gpu = f"GPU {show.whole(status.gpu_watts, 'W')} {show.whole(status.gpu_celsius, '°C')}"
-    return (
-        f"step {step}/{status.steps}  {share:.0%}  loss {show.number(status.loss, 3)}  "
-        f"val {show.number(status.val_loss, 3)}  {show.count(status.tokens_per_second)} tok/s  "
-        f"eta {show.duration(status.eta_s)}  {gpu}  "
-        f"machine {show.energy(status.machine_energy_j)}  {show.money(status.cost, status.currency)}"
+    return tr(
+        "step {step}/{steps}  {share}%  loss {loss}  val {val_loss}  {tokens_per_second} "
+        "tok/s  eta {eta_s}  {gpu}  machine {machine_energy_j}  {cost}",
+        step=step,
+        steps=status.steps,
+        share=round(100 * share),
+        loss=show.number(status.loss, 3),
+        val_loss=show.number(status.val_loss, 3),
+        tokens_per_second=show.count(status.tokens_per_second),
+        eta_s=show.duration(status.eta_s),
+        gpu=gpu,
+        machine_energy_j=show.energy(status.machine_energy_j),
+        cost=show.money(status.cost, status.currency),
     )
 
 
 def print_runs(runs: Sequence[RunSummary]) -> None:
     """A table of the runs."""
     if not runs:
-        click.echo("No run yet. `llm-tui run` starts one.")
+        click.echo(tr("No run yet. `llm-tui run` starts one."))
         return
     width = max(len(run.id) for run in runs)
     for run in runs:
         status = run.status
         click.echo(
-            f"{run.id:<{width}}  {status.state:<9}  {show.count(run.parameters):>6} parameters  "
-            f"step {status.step or 0}/{status.steps}  val {show.number(status.val_loss, 3)}  "
-            f"{show.money(status.cost, status.currency)}"
+            tr(
+                "{id}  {state:<9}  {parameters:>6} parameters  step {step}/{steps}  val {val_loss}  {cost}",
+                id=f"{run.id:<{width}}",
+                state=state_word(status.state),
+                parameters=show.count(run.parameters),
+                step=status.step or 0,
+                steps=status.steps,
+                val_loss=show.number(status.val_loss, 3),
+                cost=show.money(status.cost, status.currency),
+            )
         )
 
 
 def print_damaged_runs(runs: Sequence[DamagedRun]) -> None:
     """What is wrong with each run that cannot be read, and what helps; on stderr."""
     for run in runs:
-        click.echo(f"{run.id}  damaged    {show.clean(run.damage)}", err=True)
+        click.echo(tr("{id}  damaged    {damage}", id=run.id, damage=show.clean(run.damage)), err=True)
         if run.remedy:
             click.echo(f"  → {show.clean(run.remedy)}", err=True)
 
 
 def print_status(status: Status) -> None:
     """One run's state, a line a fact."""
-    click.echo(f"run      {status.id}\nstate    {status.state}")
+    click.echo(tr("run      {run_id}\nstate    {state}", run_id=status.id, state=state_word(status.state)))
     if status.reason:
-        click.echo(f"reason   {show.clean(status.reason)}")
-    click.echo(f"progress {progress_line(status)}")
-    click.echo(f"restarts {status.restarts}\nelapsed  {show.duration(status.elapsed_s)}")
+        click.echo(tr("reason   {reason}", reason=show.said(status.reason)))
+    click.echo(tr("progress {line}", line=progress_line(status)))
+    click.echo(
+        tr(
+            "restarts {restarts}\nelapsed  {elapsed_s}",
+            restarts=status.restarts,
+            elapsed_s=show.duration(status.elapsed_s),
+        )
+    )
 
 
 def print_ledger(entries: Sequence[LedgerEntry]) -> None:
     """The entries, and what they come to."""
     if not entries:
-        click.echo("No run is booked yet: the first entry comes with the first checkpoint.")
+        click.echo(tr("No run is booked yet: the first entry comes with the first checkpoint."))
         return
     for entry in entries:
         click.echo(
-            f"{entry.run_id}  {entry.state:<8}  {show.count(entry.tokens):>6} tokens  "
-            f"{show.duration(entry.elapsed_s):>8}  GPU {show.energy(entry.gpu_energy_j)}  "
-            f"machine {show.energy(entry.machine_energy_j)} ({entry.energy_source or 'unknown'})  "
-            f"{show.money(entry.cost, entry.currency)}"
+            tr(
+                "{run_id}  {state:<8}  {tokens:>6} tokens  {elapsed_s:>8}  GPU {gpu_energy_j}  machine "
+                "{machine_energy_j} ({energy_source})  {cost}",
+                run_id=entry.run_id,
+                state=state_word(entry.state),
+                tokens=show.count(entry.tokens),
+                elapsed_s=show.duration(entry.elapsed_s),
+                gpu_energy_j=show.energy(entry.gpu_energy_j),
+                machine_energy_j=show.energy(entry.machine_energy_j),
+                energy_source=tr(entry.energy_source or mark("unknown")),
+                cost=show.money(entry.cost, entry.currency),
+            )
         )
     for entry in entries:
         if line := _predicted_line(entry):
@@ -154,20 +210,28 @@ def print_ledger(entries: Sequence[LedgerEntry]) -> None:
     for currency in sorted({entry.currency for entry in entries}):
         costs = [entry.cost for entry in entries if entry.currency == currency]
         known = [cost for cost in costs if cost is not None]
-        at_least = "at least " if len(known) < len(costs) else ""
-        click.echo(f"total {at_least}{show.money(sum(known), currency)}")
+        amount = show.money(sum(known), currency)
+        amount = tr("at least {amount}", amount=amount) if len(known) < len(costs) else amount
+        click.echo(tr("total {amount}", amount=amount))
 
 
 def _predicted_line(entry: LedgerEntry) -> str:
     """What the plan said of a run, beside what came; empty where it said nothing."""
     if entry.predicted_memory_bytes is None:
         return ""
-    return (
-        f"{entry.run_id}  predicted/actual: memory {show.size(entry.predicted_memory_bytes)}/"
-        f"{show.size(entry.memory_bytes)}, time {show.hours(entry.predicted_hours)}/"
-        f"{show.duration(entry.elapsed_s)}, machine {show.kwh(entry.predicted_machine_kwh)}/"
-        f"{show.energy(entry.machine_energy_j)}, cost {show.money(entry.predicted_cost, entry.currency)}/"
-        f"{show.money(entry.cost, entry.currency)}"
+    return tr(
+        "{run_id}  predicted/actual: memory {predicted_memory_bytes}/{memory_bytes}, time "
+        "{predicted_hours}/{elapsed_s}, machine {predicted_machine_kwh}/{machine_energy_j}, cost "
+        "{predicted_cost}/{cost}",
+        run_id=entry.run_id,
+        predicted_memory_bytes=show.size(entry.predicted_memory_bytes),
+        memory_bytes=show.size(entry.memory_bytes),
+        predicted_hours=show.hours(entry.predicted_hours),
+        elapsed_s=show.duration(entry.elapsed_s),
+        predicted_machine_kwh=show.kwh(entry.predicted_machine_kwh),
+        machine_energy_j=show.energy(entry.machine_energy_j),
+        predicted_cost=show.money(entry.predicted_cost, entry.currency),
+        cost=show.money(entry.cost, entry.currency),
     )
 
 
@@ -175,47 +239,91 @@ def print_estimate(estimate: Estimate) -> None:
     """What a run would need, a line a resource, with what each figure rests on; the cloud beside it."""
     memory, time_, energy, cost = estimate.memory, estimate.time, estimate.energy, estimate.cost
     storage = estimate.storage
-    fits = {True: "fits", False: "does NOT fit", None: "unknown whether it fits"}[memory.fits]
-    click.echo(f"model    {show.count(estimate.model.parameters)} parameters")
-    recomputed = f", {memory.recomputed_text}" if memory.recomputed_text else ""
+    fits = {
+        True: tr("fits"),
+        False: tr("does NOT fit"),
+        None: tr("unknown whether it fits"),
+    }[memory.fits]
+    click.echo(tr("model    {parameters} parameters", parameters=show.count(estimate.model.parameters)))
+    recomputed = f", {show.said(memory.recomputed_text)}" if memory.recomputed_text else ""
     click.echo(
-        f"memory   {show.size(memory.total_bytes)} of {show.size(memory.budget_bytes)} on "
-        f"{show.clean(memory.device)}: {fits}; micro-batch {memory.micro_batch}{recomputed}"
+        tr(
+            "memory   {total_bytes} of {budget_bytes} on {device}: {fits}; micro-batch "
+            "{micro_batch}{recomputed}",
+            total_bytes=show.size(memory.total_bytes),
+            budget_bytes=show.size(memory.budget_bytes),
+            device=show.clean(memory.device),
+            fits=fits,
+            micro_batch=memory.micro_batch,
+            recomputed=recomputed,
+        )
     )
-    parts = ", ".join(f"{name} {show.size(num_bytes)}" for name, num_bytes in memory.parts.items())
-    click.echo(f"         {parts}; {show.size(memory.free_bytes)} free now")
-    click.echo(f"time     {hours_range(estimate)} for {show.count(time_.tokens)} tokens")
-    click.echo(f"         {show.clean(time_.basis)}")
+    parts = ", ".join(f"{tr(name)} {show.size(num_bytes)}" for name, num_bytes in memory.parts.items())
     click.echo(
-        f"energy   machine {show.kwh(energy.kwh)} ({show.kwh(energy.kwh_low)} to {show.kwh(energy.kwh_high)}), "
-        f"GPU {show.kwh(energy.gpu_kwh)}"
-    )
-    click.echo(f"         {show.clean(energy.basis)}")
-    click.echo(
-        f"storage  {show.size(storage.end_bytes)} at the end, {show.size(storage.total_bytes)} at its peak; "
-        f"a month of it in the cloud {show.money(storage.usd_per_month, 'USD')} ({show.clean(storage.basis)})"
+        tr("         {parts}; {free_bytes} free now", parts=parts, free_bytes=show.size(memory.free_bytes))
     )
     click.echo(
-        f"cost     {show.money(cost.local, cost.currency)} ({show.money(cost.local_low, cost.currency)} to "
-        f"{show.money(cost.local_high, cost.currency)}), of it the GPU {show.money(cost.gpu, cost.currency)}"
+        tr(
+            "time     {hours} for {tokens} tokens",
+            hours=hours_range(estimate),
+            tokens=show.count(time_.tokens),
+        )
     )
-    click.echo(f"         {show.clean(cost.tariff)}")
+    click.echo(f"         {show.said(time_.basis)}")
+    click.echo(
+        tr(
+            "energy   machine {kwh} ({kwh_low} to {kwh_high}), GPU {gpu_kwh}",
+            kwh=show.kwh(energy.kwh),
+            kwh_low=show.kwh(energy.kwh_low),
+            kwh_high=show.kwh(energy.kwh_high),
+            gpu_kwh=show.kwh(energy.gpu_kwh),
+        )
+    )
+    click.echo(f"         {show.said(energy.basis)}")
+    click.echo(
+        tr(
+            "storage  {end_bytes} at the end, {total_bytes} at its peak; a month of it in the cloud "
+            "{usd_per_month} ({basis})",
+            end_bytes=show.size(storage.end_bytes),
+            total_bytes=show.size(storage.total_bytes),
+            usd_per_month=show.money(storage.usd_per_month, "USD"),
+            basis=show.said(storage.basis),
+        )
+    )
+    click.echo(
+        tr(
+            "cost     {local} ({local_low} to {local_high}), of it the GPU {gpu}",
+            local=show.money(cost.local, cost.currency),
+            local_low=show.money(cost.local_low, cost.currency),
+            local_high=show.money(cost.local_high, cost.currency),
+            gpu=show.money(cost.gpu, cost.currency),
+        )
+    )
+    click.echo(f"         {show.said(cost.tariff)}")
     for quote in by_kind(estimate.cloud):
-        click.echo(f"cloud    {quote_line(quote)}")
+        click.echo(tr("cloud    {line}", line=quote_line(quote)))
     if estimate.cloud_problem:
-        click.echo(f"cloud    {show.clean(estimate.cloud_problem)}")
+        click.echo(tr("cloud    {line}", line=show.said(estimate.cloud_problem)))
     for even in estimate.break_even:
         click.echo(f"         {show.clean(break_even_line(even))}")
     if estimate.move is not None:
         for line in move_lines(estimate.move):
-            click.echo(f"move     {show.clean(line)}")
+            click.echo(tr("move     {line}", line=show.clean(line)))
 
 
 def quote_line(quote: CloudQuote) -> str:
     """One offer: its price, its hours, and what both rest on."""
-    quoted = "" if quote.is_for_this_run else ", as quoted, not for this run"
-    return (
-        f"{show.clean(quote.provider)} {show.clean(quote.gpu)} {quote.kind}: {show.money(quote.usd, 'USD')}, "
-        f"{show.span(quote.hours, quote.hours_low, quote.hours_high)} at {quote.usd_per_hour:g} USD/h "
-        f"as of {show.clean(quote.as_of)}{quoted} ({show.clean(quote.basis)}; {show.clean(quote.source)})"
+    quoted = "" if quote.is_for_this_run else tr(", as quoted, not for this run")
+    return tr(
+        "{provider} {gpu} {kind}: {usd}, {hours} at {price} USD/h as of {as_of}{quoted} ({basis}; {source})",
+        provider=show.clean(quote.provider),
+        gpu=show.clean(quote.gpu),
+        kind=tr(quote.kind),
+        usd=show.money(quote.usd, "USD"),
+        hours=show.span(quote.hours, quote.hours_low, quote.hours_high),
+        price=show.short(quote.usd_per_hour),
+        as_of=show.day(show.clean(quote.as_of)),
+        quoted=quoted,
+        basis=show.said(quote.basis),
+        source=show.clean(quote.source),
     )

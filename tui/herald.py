@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tui import format as fmt
+from tui.language import told, tr
+from tui.verbs import state_word
 
 if TYPE_CHECKING:
     from textual.app import App
@@ -36,14 +38,21 @@ class Herald:
         """Take note of how a run stands; what had happened before the first look calls nobody."""
         before = self._states.get(run_id)
         if before is not None and state.is_over and not before.is_over:
-            self._call(f"run {run_id} is {state}. {reason}")
+            self._call(
+                tr(
+                    "run {run_id} is {state}. {reason}",
+                    run_id=run_id,
+                    state=state_word(state),
+                    reason=told(reason),
+                )
+            )
         self._states[run_id] = state
         newest_at = max((row.at for row in events), default=0.0)
         told_at = self._told_at.get(run_id)
         if told_at is not None:
             for row in events:
                 if row.at > told_at and row.kind in CALLING:
-                    self._call(row.text)
+                    self._call(told(row.text))
         if events or told_at is not None:
             self._told_at[run_id] = max(newest_at, told_at or 0.0)
 

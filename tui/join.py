@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 
 from tui.bridge import join_argv
+from tui.spoken_help import SpokenCommand
 
 
-@click.command("join")
+@click.command("join", cls=SpokenCommand)
 @click.pass_context
 def join_command(ctx: click.Context) -> None:
     """Train along on this machine in a run that another one leads, until it ends; settings.toml says where."""

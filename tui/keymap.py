@@ -18,9 +18,15 @@ from typing import NamedTuple
 from textual.binding import Binding
 from textual.keys import KEY_DISPLAY_ALIASES, Keys, format_key, key_to_character
 
+from tui.language import mark, tr
+
 _MODIFIERS = frozenset({"ctrl", "shift", "alt", "meta", "super"})
 _NAMED = frozenset(key.value for key in Keys)
-_RESERVED = {"ctrl+q": "to leave the app", "ctrl+p": "the command palette", "ctrl+c": "to copy"}
+_RESERVED = {
+    "ctrl+q": mark("to leave the app"),
+    "ctrl+p": mark("the command palette"),
+    "ctrl+c": mark("to copy"),
+}
 """Textual's own, before all others."""
 _FAMILIES = {"tui.app": "app", "tui.screens": "screen", "tui.widgets": "widget", "tui.dialogs": "dialog"}
 
@@ -84,8 +90,13 @@ def resolve(wanted: Mapping[str, str]) -> Keymap:
     for name in [name for name in wanted if name in keys]:
         if name in keys and (rival := _rival(name, keys, known)):
             problems.append(
-                f"ui.keys.{name}: {', '.join(map(shown, keys[name]))} is {rival.id} already "
-                f"({rival.about}). Give that one another key too."
+                tr(
+                    "ui.keys.{name}: {keys} is {rival} already ({about}). Give that one another key too.",
+                    name=name,
+                    keys=", ".join(map(shown, keys[name])),
+                    rival=rival.id,
+                    about=tr(rival.about),
+                )
             )
             for other in [name, *_alternatives(by_id[name], known)]:
                 keys.pop(other, None)
@@ -96,15 +107,28 @@ def _why_not(name: str, text: str, by_id: Mapping[str, Sequence[Bound]]) -> str:
     """What is wrong with one entry by itself; empty where nothing is."""
     if name not in by_id:
         near = difflib.get_close_matches(name, by_id, n=1, cutoff=0.0)[0]
-        return f"ui.keys.{name} is no key that llm-tui knows. Did you mean {near}? `llm-tui keys` lists all."
+        return tr(
+            "ui.keys.{name} is no key that llm-tui knows. Did you mean {near}? `llm-tui keys` lists all.",
+            name=name,
+            near=near,
+        )
     for key in text.split(","):
         if (what := _RESERVED.get(key.strip())) is not None:
-            return f"ui.keys.{name}: {key.strip()} is {what}, always. Choose another key."
+            return tr(
+                "ui.keys.{name}: {key} is {what}, always. Choose another key.",
+                name=name,
+                key=key.strip(),
+                what=tr(what),
+            )
         if not _is_key(key.strip()):
             near = difflib.get_close_matches(key.strip(), sorted(_NAMED), n=1, cutoff=0.0)[0]
-            return (
-                f'ui.keys.{name} = "{text}": {key.strip() or "nothing"} is no key. Did you mean {near}? '
-                'A key is a character like "P", or like "ctrl+p", "f5", "pagedown"; commas part several.'
+            return tr(
+                'ui.keys.{name} = "{given}": {key} is no key. Did you mean {near}? A key is a character '
+                'like "P", or like "ctrl+p", "f5", "pagedown"; commas part several.',
+                name=name,
+                given=text,
+                key=key.strip() or "nothing",
+                near=near,
             )
     return ""
 

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from textual.screen import Screen
 
+from tui.language import mark
+
 
 def _open_preflight() -> Screen[None]:
     from tui.screens.preflight import PreflightScreen
@@ -70,20 +72,38 @@ class Mode(NamedTuple):
 
 
 MODES = (
-    Mode("preflight", "Preflight", "Pre", "The checks, and the start of a run", _open_preflight),
-    Mode("run", "Run", "Run", "The followed run", _open_run),
-    Mode("ledger", "Ledger", "Ledger", "What every run cost", _open_ledger),
-    Mode("runs", "Runs", "Runs", "Every run of the workspace", _open_runs),
+    Mode(
+        "preflight",
+        mark("Preflight"),
+        mark("Pre"),
+        mark("The checks, and the start of a run"),
+        _open_preflight,
+    ),
+    Mode("run", mark("Run"), mark("Run"), mark("The followed run"), _open_run),
+    Mode("ledger", mark("Ledger"), mark("Ledger"), mark("What every run cost"), _open_ledger),
+    Mode("runs", mark("Runs"), mark("Runs"), mark("Every run of the workspace"), _open_runs),
     Mode(
         "plan",
-        "Plan",
-        "Plan",
-        "What a run would need and cost, and whether the cloud is the better deal",
+        mark("Plan"),
+        mark("Plan"),
+        mark("What a run would need and cost, and whether the cloud is the better deal"),
         _open_plan,
     ),
-    Mode("settings", "Settings", "Set", "settings.toml as a form, and what a change does", _open_settings),
-    Mode("samples", "Samples", "Text", "What the model says, step by step and now", _open_samples),
-    Mode("log", "Log", "Log", "Events and output of the followed run", _open_log),
+    Mode(
+        "settings",
+        mark("Settings"),
+        mark("Set"),
+        mark("settings.toml as a form, and what a change does"),
+        _open_settings,
+    ),
+    Mode(
+        "samples",
+        mark("Samples"),
+        mark("Text"),
+        mark("What the model says, step by step and now"),
+        _open_samples,
+    ),
+    Mode("log", mark("Log"), mark("Log"), mark("Events and output of the followed run"), _open_log),
 )
 """In the order of their keys, from 1."""
 

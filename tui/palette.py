@@ -13,6 +13,7 @@ from textual.screen import Screen
 
 from engine.records import Status
 from tui import format as fmt
+from tui.language import mark, tr
 from tui.messages import VerbRequested
 from tui.verbs import live_run, possible_verbs
 
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
     from tui.app import LlmTui
 
 _VERBS = {
-    "pause": ("Pause the run", "Pause after this step"),
-    "resume": ("Go on with the run", "From where it stands"),
-    "checkpoint": ("Write a checkpoint", "Now, without an end"),
-    "stop": ("Stop the run", "Write a checkpoint and end; asks first"),
+    "pause": (mark("Pause the run"), mark("Pause after this step")),
+    "resume": (mark("Go on with the run"), mark("From where it stands")),
+    "checkpoint": (mark("Write a checkpoint"), mark("Now, without an end")),
+    "stop": (mark("Stop the run"), mark("Write a checkpoint and end; asks first")),
 }
 _HAVE_KEYS = ("run", "runs")
 """Screens whose own keys are these verbs."""
@@ -39,9 +40,9 @@ def key_commands(app: LlmTui, screen: Screen[object]) -> Iterable[SystemCommand]
             continue
         told.add(binding.action)
         key = app.get_key_display(binding)
-        about = f"{binding.tooltip or binding.description} ({key})"
+        about = f"{tr(binding.tooltip or binding.description)} ({key})"
         yield SystemCommand(
-            binding.description,
+            tr(binding.description),
             about,
             lambda action=binding.action, node=active.node: app.call_later(app.run_action, action, node),
         )
@@ -57,7 +58,9 @@ def run_commands(app: LlmTui) -> Iterable[SystemCommand]:
     for verb, (title, about) in _VERBS.items():
         if verb in possible_verbs(status):
             yield SystemCommand(
-                title, f"{about}: {fmt.clean(status.id)}", lambda verb=verb: _ask(app, status.id, verb)
+                tr(title),
+                f"{tr(about)}: {fmt.clean(status.id)}",
+                lambda verb=verb: _ask(app, status.id, verb),
             )
 
 

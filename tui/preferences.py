@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from engine.errors import EngineError
 from tui import format as fmt
 from tui.bridge import in_thread
+from tui.language import tr
 from tui.messages import CallFailed
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ async def take_up(app: LlmTui, appearance: Appearance, unknown_theme: str) -> No
     problems: list[str] = []
     if unknown_theme:
         names = ", ".join(sorted(app.available_themes))
-        problems.append(f"ui.theme = {unknown_theme!r} is no theme. There are: {names}.")
+        text = tr("ui.theme = {theme!r} is no theme. There are: {names}.", theme=unknown_theme, names=names)
+        problems.append(text)
     if appearance.keys:
         from tui.keymap import resolve
 

@@ -10,6 +10,9 @@ from engine.errors import EngineError
 from engine.shelf import Comparison, RemovalKind
 from tui import format as fmt
 from tui.cli_parts import open_workspace_of
+from tui.language import tr
+from tui.spoken_help import SpokenCommand
+from tui.verbs import state_word
 
 
 def add_to(group: click.Group) -> None:
@@ -18,7 +21,7 @@ def add_to(group: click.Group) -> None:
         group.add_command(command)
 
 
-@click.command("tag")
+@click.command("tag", cls=SpokenCommand)
 @click.argument("run", metavar="RUN")
 @click.argument("tags", nargs=-1, metavar="[TAG]...")
 @click.option("--clear", is_flag=True, help="take all tags away")
@@ -41,18 +44,27 @@ def _remove(ctx: click.Context, run: str, kind: RemovalKind, is_sure: bool) -> N
     workspace = open_workspace_of(ctx)
     folder = workspace.folder_of(workspace.find(run))
     told = removal(folder, kind)
-    click.echo(f"{fmt.clean(folder.id)}: {kind} frees {fmt.size(told.freed_bytes)}.")
-    click.echo(f"  goes:  {told.goes}\n  stays: {told.stays}")
+    click.echo(
+        tr(
+            "{run_id}: {kind} frees {freed}.",
+            run_id=fmt.clean(folder.id),
+            kind=tr(kind),
+            freed=fmt.size(told.freed_bytes),
+        )
+    )
+    click.echo(tr("  goes:  {goes}\n  stays: {stays}", goes=fmt.said(told.goes), stays=fmt.said(told.stays)))
     if not is_sure:
         if not sys.stdin.isatty():
-            raise EngineError(f"Nobody is there to be asked whether to {kind} it.", "Give --yes.")
-        if not click.confirm(f"{kind} it?"):
-            click.echo("Nothing was removed.")
+            raise EngineError(
+                tr("Nobody is there to be asked whether to {kind} it.", kind=tr(kind)), tr("Give --yes.")
+            )
+        if not click.confirm(tr("{kind} it?", kind=tr(kind))):
+            click.echo(tr("Nothing was removed."))
             return
-    click.echo(f"{fmt.size(remove(folder, kind).freed_bytes)} freed.")
+    click.echo(tr("{freed} freed.", freed=fmt.size(remove(folder, kind).freed_bytes)))
 
 
-@click.command("archive")
+@click.command("archive", cls=SpokenCommand)
 @click.argument("run", metavar="RUN")
 @click.option("--yes", is_flag=True, help="do not ask")
 @click.pass_context
@@ -61,7 +73,7 @@ def archive_command(ctx: click.Context, run: str, yes: bool) -> None:
     _remove(ctx, run, "archive", yes)
 
 
-@click.command("delete")
+@click.command("delete", cls=SpokenCommand)
 @click.argument("run", metavar="RUN")
 @click.option("--yes", is_flag=True, help="do not ask")
 @click.pass_context
@@ -70,7 +82,7 @@ def delete_command(ctx: click.Context, run: str, yes: bool) -> None:
     _remove(ctx, run, "delete", yes)
 
 
-@click.command("compare")
+@click.command("compare", cls=SpokenCommand)
 @click.argument("runs", nargs=-1, required=True, metavar="RUN RUN...")
 @click.option("--json", "as_json", is_flag=True, help="one JSON document on stdout and nothing else")
 @click.pass_context
@@ -80,7 +92,7 @@ def compare_command(ctx: click.Context, runs: tuple[str, ...], as_json: bool) ->
     from tui.bridge import to_json
 
     if len(runs) < 2:
-        raise EngineError("A comparison takes two runs or more.", "`llm-tui runs` lists them.")
+        raise EngineError(tr("A comparison takes two runs or more."), tr("`llm-tui runs` lists them."))
     workspace = open_workspace_of(ctx)
     found = compare([workspace.folder_of(workspace.find(run)) for run in runs], 400)
     if as_json:
@@ -91,14 +103,24 @@ def compare_command(ctx: click.Context, runs: tuple[str, ...], as_json: bool) ->
 
 def _print_comparison(found: Comparison) -> None:
     for run in found.runs:
-        losses = f"loss {fmt.number(run.loss, 3)}  validation {fmt.number(run.val_loss, 3)}"
+        losses = tr(
+            "loss {loss}  validation {val_loss}",
+            loss=fmt.number(run.loss, 3),
+            val_loss=fmt.number(run.val_loss, 3),
+        )
         click.echo(
-            f"{fmt.clean(run.run_id)}  {run.state.value}  {fmt.count(run.tokens)} tokens  {losses}  "
-            f"{fmt.money(run.cost, run.currency)}"
+            tr(
+                "{run_id}  {state}  {tokens} tokens  {losses}  {cost}",
+                run_id=fmt.clean(run.run_id),
+                state=state_word(run.state),
+                tokens=fmt.count(run.tokens),
+                losses=losses,
+                cost=fmt.money(run.cost, run.currency),
+            )
         )
     click.echo()
     for one in found.differences:
         values = "  |  ".join(fmt.clean(value) or fmt.UNKNOWN for value in one.values)
         click.echo(f"{one.key}: {values}")
     if not found.differences:
-        click.echo("Their settings are the same.")
+        click.echo(tr("Their settings are the same."))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from engine.records import ShownSpan, TimeSpan
 from tui import format as fmt
+from tui.language import tr
 
 WIDTHS_S = (300.0, 900.0, 3600.0, 6 * 3600.0, 86_400.0, 3 * 86_400.0)
 """From five minutes on; the widest is the whole run."""
@@ -35,9 +36,9 @@ def moved(span: TimeSpan, shown: ShownSpan | None, direction: int) -> TimeSpan:
 def span_text(span: TimeSpan, shown: ShownSpan | None) -> str:
     """What the curves show, in words."""
     if shown is None or span.width_s is None:
-        return "whole run"
+        return tr("whole run")
     if span.until_s is None:
-        return f"last {fmt.round_duration(span.width_s)}"
+        return tr("last {duration}", duration=fmt.round_duration(span.width_s))
     if shown.from_at is None or shown.until_at is None:
         return fmt.round_duration(span.width_s)
     return fmt.clock_range(shown.from_at, shown.until_at, 0.0)

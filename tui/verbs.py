@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tui import format as fmt
+from tui.language import mark, tr
 from tui.widgets.lines import BAD, BLUE, DOUBTFUL, GOOD, MUTED, ORANGE
 
 if TYPE_CHECKING:
@@ -36,6 +38,32 @@ def is_changing(action: str) -> bool:
     return action.partition("(")[0].rpartition(".")[2] in CHANGING
 
 
+_STATE_WORDS = {
+    "preparing": mark("preparing"),
+    "running": mark("running"),
+    "paused": mark("paused"),
+    "finished": mark("finished"),
+    "stopped": mark("stopped"),
+    "failed": mark("failed"),
+}
+_VERB_WORDS = {
+    "pause": mark("pause"),
+    "resume": mark("resume"),
+    "checkpoint": mark("checkpoint"),
+    "stop": mark("stop"),
+}
+
+
+def state_word(state: str) -> str:
+    """A state in the language, by the value of a `RunState`; one that is not known as it is, cleaned."""
+    return tr(_STATE_WORDS.get(state, "")) or fmt.clean(str(state))
+
+
+def verb_word(verb: str) -> str:
+    """A verb in the language."""
+    return tr(_VERB_WORDS.get(verb, verb))
+
+
 def possible_verbs(status: Status) -> frozenset[str]:
     """The verbs that make sense now."""
     from engine.records import RunState
@@ -51,11 +79,11 @@ def possible_verbs(status: Status) -> frozenset[str]:
 def state_sign(status: Status, is_stale: bool) -> tuple[str, str, str]:
     """A sign, a word and a component class: shape, text and colour say the same."""
     if is_stale and status.state.value == "failed":
-        return "✗", "abandoned", BAD
+        return "✗", tr("abandoned"), BAD
     if is_stale:
-        return "?", f"{status.state.value}, silent", DOUBTFUL
+        return "?", tr("{state}, silent", state=state_word(status.state)), DOUBTFUL
     sign, style = _SIGNS.get(status.state.value, ("·", MUTED))
-    return sign, status.state.value, style
+    return sign, state_word(status.state), style
 
 
 def is_live(status: Status, is_stale: bool) -> bool:

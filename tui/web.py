@@ -18,6 +18,7 @@ from aiohttp import web
 from textual_serve.server import Server
 
 from engine.errors import EngineError
+from tui.language import tr
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -36,7 +37,10 @@ class AppServer(Server):
     async def on_startup(self, app: web.Application) -> None:
         """Say where the app is."""
         click.echo(
-            f"llm-tui is on {address(self.host, self.port)}; ctrl+c ends the serving, a run goes on.",
+            tr(
+                "llm-tui is on {address}; ctrl+c ends the serving, a run goes on.",
+                address=address(self.host, self.port),
+            ),
             err=True,
         )
 
@@ -49,7 +53,7 @@ class AppServer(Server):
     async def _shut(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer only what was asked of this server by its own page."""
         if not is_own(self.host, request.headers.get("Host", ""), request.headers.get("Origin")):
-            return web.Response(status=403, text="This page may not talk to llm-tui.\n")
+            return web.Response(status=403, text=tr("This page may not talk to llm-tui.\n"))
         # The page's addresses are those by which the browser came, so that a forwarded port works.
         self.public_url = f"{request.scheme}://{request.host}"
         return await handler(request)
@@ -78,6 +82,6 @@ def serve(folder: Path, host: str, port: int, *, is_read_only: bool) -> None:
         AppServer(shlex.join(argv), host, port).serve()
     except OSError as error:
         raise EngineError(
-            f"{address(host, port)} cannot be served: {error.strerror or error}",
-            "Choose another one with --port or --host.",
+            tr("{address} cannot be served: {why}", address=address(host, port), why=error.strerror or error),
+            tr("Choose another one with --port or --host."),
         ) from error

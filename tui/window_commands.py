@@ -8,6 +8,8 @@ import click
 
 from engine.errors import EngineError
 from tui.join import join_command
+from tui.language import tr
+from tui.spoken_help import SpokenCommand
 from tui.streams import has_terminal
 
 
@@ -31,16 +33,18 @@ def open_window(ctx: click.Context) -> bool:
 
         ctx.exit(open_app(Path(ctx.obj["workspace"]), is_read_only=is_read_only))
     if is_read_only and command is None:
-        raise EngineError("--read-only needs a terminal.", "Without one: llm-tui status, llm-tui runs.")
+        raise EngineError(
+            tr("--read-only needs a terminal."), tr("Without one: llm-tui status, llm-tui runs.")
+        )
     if is_read_only and command != "web":
         raise EngineError(
-            "--read-only is about the app, not about a command.",
-            f"llm-tui --read-only, or llm-tui {command}.",
+            tr("--read-only is about the app, not about a command."),
+            tr("llm-tui --read-only, or llm-tui {command}.", command=command),
         )
     return command is not None
 
 
-@click.command("keys")
+@click.command("keys", cls=SpokenCommand)
 def keys_command() -> None:
     """List every key by the name that [ui.keys] of settings.toml knows it by."""
     from tui.keymap import known_bindings, shown
@@ -49,10 +53,10 @@ def keys_command() -> None:
     width = max(map(len, rows))
     for name, bound in rows.items():
         keys = " ".join(map(shown, bound.keys))
-        click.echo(f"{name:<{width}}  {keys:<12}  {bound.about}".rstrip())
+        click.echo(f"{name:<{width}}  {keys:<12}  {tr(bound.about)}".rstrip())
 
 
-@click.command("web")
+@click.command("web", cls=SpokenCommand)
 @click.option("--host", default="127.0.0.1", show_default=True, help="the address to listen on")
 @click.option("--port", default=8642, show_default=True, type=click.IntRange(1, 65_535))
 @click.pass_context
@@ -60,18 +64,22 @@ def web_command(ctx: click.Context, host: str, port: int) -> None:
     """Serve the app to a browser; on this machine alone unless told otherwise, as it has no login."""
     folder = Path(ctx.obj["workspace"])
     if not folder.is_dir():
-        raise EngineError(f"{folder} is not a folder.", "Name one with --workspace.")
+        raise EngineError(tr("{folder} is not a folder.", folder=folder), tr("Name one with --workspace."))
     try:
         from tui.web import LOOPBACK, serve
     except ImportError:
         raise EngineError(
-            "llm-tui web needs textual-serve, which is not installed.", "pip install 'llm-tui[web]'"
+            tr("llm-tui web needs textual-serve, which is not installed."), "pip install 'llm-tui[web]'"
         ) from None
     if host not in LOOPBACK:
         click.echo(
-            f"Warning: whoever reaches {host}:{port} can start, stop and pay for runs here: there is no login.\n"
-            "  → Better: leave --host away, and on your own machine "
-            f"`ssh -L {port}:localhost:{port} THIS_MACHINE`; or add --read-only.",
+            tr(
+                "Warning: whoever reaches {host}:{port} can start, stop and pay for runs here: there is "
+                "no login.\n  → Better: leave --host away, and on your own machine `ssh -L "
+                "{port}:localhost:{port} THIS_MACHINE`; or add --read-only.",
+                host=host,
+                port=port,
+            ),
             err=True,
         )
     serve(folder.absolute(), host, port, is_read_only=ctx.obj["read_only"])

@@ -116,7 +116,7 @@ def _note(seen: GpuSnapshot) -> str:
     amounts = [process.used_bytes for process in seen.processes or ()]
     if seen.processes is None and seen.gpus:
         told.append("The driver does not tell which programs hold GPU memory.")
-    elif amounts and not any(amounts):
+    elif amounts and all(num_bytes is None for num_bytes in amounts):
         told.append(
             "The driver does not tell how much GPU memory each program holds, as under WSL2: the order is by RAM."
         )

@@ -5,6 +5,7 @@ No call here holds a lock that a run needs, and none imports torch, pynvml or nu
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -204,10 +205,8 @@ class Workspace(Checklist):
         """Every run that can be read, newest first."""
         found = []
         for folder in folders.all_runs(self.folder):
-            try:
+            with contextlib.suppress(EngineError):
                 found.append(read_summary(folder))
-            except EngineError:
-                continue
         return found
 
     def damaged_runs(self) -> list[DamagedRun]:
@@ -230,11 +229,8 @@ class Workspace(Checklist):
 
     def events(self, run_id: str, after: int = 0) -> list[tuple[int, EventRow]]:
         """Events with their row number, those after `after`, oldest first. Raises: EngineError."""
-        store = self.folder_of(run_id).open()
-        try:
+        with contextlib.closing(self.folder_of(run_id).open()) as store:
             return store.events(after)
-        finally:
-            store.close()
 
     def command(
         self, run_id: str, verb: str, *, timeout_s: float = 120.0, via: str = "the app"

@@ -33,20 +33,17 @@ _MADE_ANEW = frozenset(("rolled_minutes",))
 def find_damage(folder: RunFolder) -> str | None:
     """What is wrong with a run's store that nobody uses now; None: it can be used.
 
-    Raises: StoreError where that cannot be told, as where the file may not be read.
+    Raises: StoreError where that cannot be told now, as where it is locked or may not be read.
     """
     if not folder.store_path.exists():
         return "it is gone"
     try:
         with contextlib.closing(folder.open()) as store:
-            found = store.find_damage()
-            if found is None:
-                store.meta("plan", RunPlan)
-            return found
+            if found := store.find_damage():
+                return found
+            return None if store.find_meta("plan", RunPlan) else "its plan is gone"
     except DamagedStoreError as error:
         return error.title
-    except StoreError as error:
-        return error.title if folder.facts_path.exists() and os.access(folder.store_path, os.R_OK) else None
 
 
 def mend_where_nobody_does(folder: RunFolder) -> None:

@@ -46,8 +46,9 @@ def lead(folder: RunFolder, scale: ScaleSettings, max_restarts: int, parent_pid:
 
     Raises: EngineError where the settings do not fit.
     """
-    # Until there are processes, with which the agent takes its own handler.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TrainerExit.ORPHANED))
+    # Until there are processes to be ended, with which the agent takes its own handler. Not by an exception: it might
+    # be raised within an import.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(TrainerExit.ORPHANED))
     store = RunStore(folder.store_path)
     _keep_exit(store, TrainerExit.ORPHANED)  # what is true where the leader never comes to tell
     if scale.nodes > 1:

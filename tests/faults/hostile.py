@@ -82,6 +82,9 @@ class HostileBridge(RecordedBridge):
         "steps",
         "open_processes",
         "close_processes",
+        "removal",
+        "remove",
+        "compare",
     ):
         locals()[_name] = _poisons(_name)
 
@@ -116,7 +119,7 @@ def main() -> int:
     """The app on the hostile workspace; its exit status."""
     shot = in_state("gpu")
     shot = msgspec.structs.replace(shot, status=msgspec.structs.replace(shot.status, id=EVIL))
-    bridge = HostileBridge(shot, entries=(entry(EVIL, 60), entry("two", 99)))
+    bridge = HostileBridge(shot, in_state("finished"), entries=(entry(EVIL, 60), entry("two", 99)))
     bridge.book = msgspec.structs.replace(bridge.book, run_id=EVIL)
     settings = bridge.settings_path.read_text("utf-8")
     bridge.settings_path.write_text(settings.replace('source = "builtin:python"', f"source = {_toml(EVIL)}"))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -106,3 +110,36 @@ def test_who_killed_it_is_told_by_the_kernel_and_the_last_words_by_its_log(
     kills.append(4)
     assert "the kernel killed it" in autopsy.verdict(-9) and "memory" in autopsy.verdict(-9)
     assert "kernel" not in autopsy.verdict(-11)
+
+
+@pytest.fixture
+def small_group() -> Iterator[Path]:
+    """A control group of this machine with 60 MB of memory, as its file of members; skipped where none may be made."""
+    for root, limit in (("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")):
+        group = Path(root) / f"llm-tui-test-{os.getpid()}"
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        try:
+            (group / limit).write_text("60000000")
+            yield group / "cgroup.procs"
+        except OSError:
+            continue
+        else:
+            return
+        finally:
+            group.rmdir()
+    pytest.skip("no control group can be made here")
+
+
+def test_the_kernels_own_killer_is_named(tmp_path: Path, small_group: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("")
+    autopsy = Autopsy(log)
+    code = "import sys; sys.stdin.readline(); print(len(bytearray(200_000_000)))"
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
+    small_group.write_text(str(process.pid))
+    process.communicate(b"\n", timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    assert "the kernel killed it" in autopsy.verdict(process.returncode)

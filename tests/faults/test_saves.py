@@ -56,7 +56,10 @@ def test_a_checkpoint_that_meets_a_fault_anywhere_leaves_two_good_ones(
         assert one["again"] == 9 and one["left"] == ["step-5", "step-9"], one
     refused = [one for one in found if one["code"] == REFUSED]
     assert {one["fault"] for one in refused} == set(faults) - {"killed", "torn"}
-    assert all(one["newest"] == 5 for one in refused), "what was refused does not count"
+    for fault in {one["fault"] for one in refused}:
+        in_place = [one for one in refused if one["fault"] == fault and one["newest"] == 9]
+        # The last call but those of the clearing up is the sync of the folder that the new one is in already.
+        assert len(in_place) <= 1, "what was refused does not count"
 
 
 @pytest.mark.parametrize("faults", [("killed",), EVERY[1]], ids="-".join)

@@ -14,8 +14,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from engine import Workspace
-from engine.errors import StoreError
+from engine.errors import DamagedStoreError, StoreError
 from engine.records import CheckpointRow, EnergyRow, RunState, StepRow
+from engine.runs import watch
 from engine.runs.folder import RunFolder, create
 from engine.runs.mend import find_damage, mend
 from engine.runs.store import RunStore
@@ -157,6 +158,60 @@ def test_a_transaction_that_the_disk_refuses_leaves_the_store_usable(tmp_path: P
     assert store.meta("a", str) == "x"
 
 
+def test_what_is_only_locked_is_not_taken_for_damaged(stored: RunFolder) -> None:
+    other = sqlite3.connect(stored.store_path, isolation_level=None)
+    other.execute("PRAGMA locking_mode=EXCLUSIVE")
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(StoreError, match="locked"):
+        find_damage(stored)
+    resumed = llm_tui(Workspace(stored.workspace), "resume")
+    assert resumed.exit_code == 2 and "locked" in resumed.stderr
+    other.close()
+    assert find_damage(stored) is None and not list(stored.path.glob("run.db.aside-*"))
+
+
+def test_a_log_that_a_reader_holds_is_told_of_and_ends_with_a_store_made_anew(
+    stored: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "LARGE_LOG_BYTES", 100_000)
+    monkeypatch.setattr(watch, "MOST_LOG_BYTES", 600_000)
+    monkeypatch.setattr(watch, "MIND_LOG_EVERY_S", 0.0)
+    store = stored.open(read_only=False)
+    watching = watch.Watch(store, Settings(), stored.path, os.getpid())
+    reader = sqlite3.connect(stored.store_path)
+    reader.execute("BEGIN")
+    (num_steps,) = reader.execute("SELECT count(*) FROM step").fetchone()
+    with pytest.raises(DamagedStoreError, match="held it open") as caught:
+        for number in range(1000):
+            store.put(CheckpointRow(step=number, at=1.0, tokens=1, folder="f", total_bytes=9, write_s=0.1))
+            watching.sample()
+    num_checkpoints = store.num_rows(CheckpointRow)
+    assert num_checkpoints < 600 and "Ctrl-Z" in events(stored)["store-held"]
+    mend(stored, caught.value.title, store.release())
+    assert len(steps(stored)) == num_steps and find_damage(stored) is None
+    assert reader.execute("SELECT count(*) FROM step").fetchone() == (num_steps,), "it may read on"
+    reader.close()
+    again = stored.open(read_only=False)
+    assert again.num_rows(CheckpointRow) == num_checkpoints
+    again.put(CheckpointRow(step=9999, at=1.0, tokens=1, folder="f", total_bytes=9, write_s=0.1))
+    assert again.damage is None
+    again.close()
+
+
+@pytest.mark.parametrize("harm", [delete_the_log, Path.unlink])
+def test_a_file_deleted_under_the_run_is_noticed_and_nothing_is_lost(stored: RunFolder, harm: Harm) -> None:
+    store = stored.open(read_only=False)
+    store.put(CheckpointRow(step=1, at=1.0, tokens=1, folder="f", total_bytes=9, write_s=0.1))
+    assert store.damage is None
+    harm(stored.store_path)
+    store.put(CheckpointRow(step=2, at=1.0, tokens=1, folder="f", total_bytes=9, write_s=0.1))
+    assert store.damage is not None and "was deleted" in store.damage
+    mend(stored, store.damage, store.release())
+    again = stored.open()
+    assert again.num_rows(CheckpointRow) == 3 and again.num_rows(StepRow) == 2000
+    again.close()
+
+
 def finished(run: RunFolder) -> bool:
     try:
         return Workspace(run.workspace).status(run.id).state is RunState.FINISHED
@@ -176,7 +231,8 @@ def test_a_store_that_is_harmed_while_training_costs_no_step(
     harm(run.store_path)
     assert process.wait(PATIENCE_S) == 0
     assert finished(run) and weights(run) == undisturbed
-    assert "made anew" in events(run)["store-mended"] and list(run.path.glob("run.db.aside-*"))
+    assert "made anew" in events(run)["store-mended"]
+    assert list(run.path.glob("run.db.aside-*")) or harm is Path.unlink, "what was there is moved aside"
     assert find_damage(run) is None
     assert {path.name for path in run.checkpoints.iterdir()} >= {f"step-{STEPS}"}
 

@@ -89,6 +89,24 @@ async def test_an_unknown_theme_is_told_and_a_chosen_one_is_kept() -> None:
         assert app.theme == "nord" and app.theme in BUILTIN_THEMES
 
 
+def test_the_looks_are_read_from_the_file_however_it_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "settings.toml"
+    shipped = settings_file.template()
+    for written, theme, keys in (
+        (shipped, "", {}),
+        (shipped.replace("llm-tui-night", "nord"), "nord", {}),
+        (shipped + '\n[ui.keys]\nrun.pause = "P"\n', "llm-tui-night", {"run.pause": "P"}),
+        ('ui.theme = "nord"\n', "nord", {}),
+        ('[ui]\nkeys = {"run.pause" = "P"}\n', "", {"run.pause": "P"}),
+        ("[ui]\ntheme = 3\n", "", {}),
+        ("not toml [", "", {}),
+    ):
+        path.write_text(written, "utf-8")
+        found = read_appearance(path)
+        assert (found.theme, dict(found.keys)) == (theme, keys), written[-80:]
+    assert read_appearance(tmp_path / "none").theme == ""
+
+
 # --- looks ----------------------------------------------------------------------------------------------------
 
 

@@ -15,12 +15,13 @@ from textual.widgets import Input, Label, Static
 from engine.story import TextRequest
 from tui import format as fmt
 from tui.dialogs.dialog import Dialog
+from tui.language import mark, tr
 
 FIELDS = (
-    ("temperature", "temperature", Number(0.0, 10.0), "0 takes the likeliest; 0.8 is usual"),
-    ("top-p", "top-p", Number(0.0, 1.0), "of the likeliest tokens, this share"),
-    ("seed", "seed", Integer(0, 2**31 - 1), "same seed, same text"),
-    ("tokens", "tokens", Integer(1, 100_000), "at most so many"),
+    ("temperature", mark("temperature"), Number(0.0, 10.0), mark("0 takes the likeliest; 0.8 is usual")),
+    ("top-p", "top-p", Number(0.0, 1.0), mark("of the likeliest tokens, this share")),
+    ("seed", mark("seed"), Integer(0, 2**31 - 1), mark("same seed, same text")),
+    ("tokens", mark("tokens"), Integer(1, 100_000), mark("at most so many")),
 )
 """Id, label, range, and what it does."""
 
@@ -46,9 +47,9 @@ class AskTextDialog(Dialog[TextRequest | None]):
 
     def __init__(self, last: TextRequest, sources: tuple[str, ...]) -> None:
         super().__init__(
-            "A prompt of your own",
-            "The text is written on the CPU, beside a training that goes on.",
-            "Enter  write    tab  next field    ↑ ↓  checkpoint    Esc  leave",
+            tr("A prompt of your own"),
+            tr("The text is written on the CPU, beside a training that goes on."),
+            tr("Enter  write    tab  next field    ↑ ↓  checkpoint    Esc  leave"),
         )
         self._last = last
         self._sources = sources
@@ -56,14 +57,14 @@ class AskTextDialog(Dialog[TextRequest | None]):
 
     def compose_answer(self) -> ComposeResult:
         """The prompt, where it comes from, and four numbers."""
-        yield Input(self._last.prompt, placeholder="how the text begins", id="prompt", compact=True)
+        yield Input(self._last.prompt, placeholder=tr("how the text begins"), id="prompt", compact=True)
         yield Static("", id="source", markup=False)
         values = (self._last.temperature, self._last.top_p, self._last.seed, self._last.max_tokens)
         with Grid(id="fields"):
             for (name, label, validator, about), value in zip(FIELDS, values, strict=True):
-                yield Label(Content(label))
+                yield Label(Content(tr(label)))
                 yield Input(f"{value:g}", validators=[validator], id=name, compact=True)
-                yield Label(Content(about))
+                yield Label(Content(tr(about)))
         yield Static("", id="complaint")
 
     def on_mount(self) -> None:
@@ -74,18 +75,30 @@ class AskTextDialog(Dialog[TextRequest | None]):
         """Take another checkpoint; after the oldest comes the newest again."""
         self._at = (self._at + by) % len(self._sources)
         name = self._sources[self._at]
-        shown = "the finished model" if name == "model" else f"checkpoint {fmt.clean(name)}"
+        shown = tr("the finished model") if name == "model" else tr("checkpoint {name}", name=fmt.clean(name))
         self.query_one("#source", Static).update(
-            Content(f"from {shown} ({self._at + 1} of {len(self._sources)})")
+            Content(
+                tr(
+                    "from {shown} ({at} of {sources})",
+                    shown=shown,
+                    at=self._at + 1,
+                    sources=len(self._sources),
+                )
+            )
         )
 
     @on(Input.Submitted)
     def _answer(self) -> None:
         found = {name: self.query_one(f"#{name}", Input) for name, *_ in FIELDS}
-        for name, _, validator, _ in FIELDS:
+        for name, label, validator, _ in FIELDS:
             if not validator.validate(found[name].value).is_valid:
                 low, high = validator.minimum, validator.maximum
-                text = f"{name} is a number from {low:g} to {high:,.15g}."
+                text = tr(
+                    "{name} is a number from {low} to {high}.",
+                    name=tr(label),
+                    low=fmt.short(low),
+                    high=fmt.thousands(high),
+                )
                 self.query_one("#complaint", Static).update(Content(text))
                 found[name].focus()
                 return

@@ -19,6 +19,7 @@ from tui import format as fmt
 from tui.bridge import in_thread
 from tui.dialogs.close_questions import CloseQuestion, KillQuestion, name_of, programs
 from tui.dialogs.dialog import Dialog, Question
+from tui.language import mark, tr
 from tui.messages import CallFailed, OpenProcessesArrived, ProcessesClosed
 from tui.widgets.lines import wrap
 from tui.widgets.process_list import ProcessHeads, ProcessList, gpu_text
@@ -32,18 +33,18 @@ _MOST_WIDTH = 132
 MOST_S = 8
 """Seconds that closing takes at most: 5 for the programs, 3 to see who comes back."""
 _KEYS: dict[Phase, str] = {
-    "listing": "Esc leave",
-    "choosing": "space mark   a all   Enter close the marked   r list again   Esc leave",
+    "listing": mark("Esc leave"),
+    "choosing": mark("space mark   a all   Enter close the marked   r list again   Esc leave"),
     "closing": "",
-    "told": "Enter back to the checks   r list again",
-    "failed": "r try again   Esc leave",
+    "told": mark("Enter back to the checks   r list again"),
+    "failed": mark("r try again   Esc leave"),
 }
 _OUTCOMES = {
-    "closed": ("✓ closed", "$success"),
-    "still-there": ("✗ still there", "$error"),
-    "gone": ("– was gone", "$muted"),
-    "refused": ("! refused", "$warning"),
-    "came-back": ("! came back", "$warning"),
+    "closed": (mark("✓ closed"), "$success"),
+    "still-there": (mark("✗ still there"), "$error"),
+    "gone": (mark("– was gone"), "$muted"),
+    "refused": (mark("! refused"), "$warning"),
+    "came-back": (mark("! came back"), "$warning"),
 }
 _OUTCOME_WIDTH = 15
 
@@ -92,7 +93,7 @@ class CloseAppsDialog(Question[bool]):
     def compose(self) -> ComposeResult:
         """The head, the list and what stands under it; what came of it takes their place."""
         with Vertical(id="box") as box:
-            box.border_title = Content("Close applications")
+            box.border_title = Content(tr("Close applications"))
             yield Static(id="head")
             yield ProcessHeads()
             yield ProcessList()
@@ -133,7 +134,7 @@ class CloseAppsDialog(Question[bool]):
     def action_mark(self) -> None:
         """Mark the program under the cursor; of one that may not be closed, it stands below why."""
         if self._phase == "choosing" and not self.processes.mark() and self.processes.selected:
-            self._say("This one stays, for the reason above.")
+            self._say(tr("This one stays, for the reason above."))
 
     def action_mark_all(self) -> None:
         """Mark all that may be closed, or none."""
@@ -150,7 +151,7 @@ class CloseAppsDialog(Question[bool]):
             return
         marked = self.processes.marked
         if not marked:
-            self._say("Mark programs with space first; a marks all that may be closed.")
+            self._say(tr("Mark programs with space first; a marks all that may be closed."))
             return
         self._ask(CloseQuestion(marked), marked, kill=False)
 
@@ -198,7 +199,7 @@ class CloseAppsDialog(Question[bool]):
     def action_leave(self) -> None:
         """Back to the checks; not while programs are closing, which is over in seconds."""
         if self._phase == "closing" and time.monotonic() - self._began_s < MOST_S + 2:
-            self._say(f"What becomes of them is told within {MOST_S} s.")
+            self._say(tr("What becomes of them is told within {most_s} s.", most_s=MOST_S))
         else:
             self.dismiss(self._was_tried)
 
@@ -218,9 +219,9 @@ class CloseAppsDialog(Question[bool]):
         self.query_one("#about").display = has_rows and phase == "choosing"
         self.query_one("#outcome").display = phase == "told"
         self.query_one("#head").display = phase != "told"
-        keys = _KEYS[phase] if has_rows or phase != "choosing" else "r list again   Esc leave"
+        keys = tr(_KEYS[phase]) if has_rows or phase != "choosing" else tr("r list again   Esc leave")
         if phase == "told" and self._still_there():
-            keys = f"{keys}   K kill what is still there"
+            keys = tr("{keys}   K kill what is still there", keys=keys)
         self.query_one("#keys", Static).update(Content(keys))
         if phase == "told" and self._told is not None:
             width = min(_MOST_WIDTH, self.app.size.width * 96 // 100) - 6
@@ -236,20 +237,28 @@ class CloseAppsDialog(Question[bool]):
 
     def _head(self) -> str:
         if self._phase == "listing":
-            return "Looking who holds GPU memory …"
+            return tr("Looking who holds GPU memory …")
         if self._phase == "closing":
             waited_s = time.monotonic() - self._began_s
-            return f"Waiting for {programs(self._num_asked)} to end: {waited_s:.0f} s of at most {MOST_S} s …"
+            return tr(
+                "Waiting for {programs} to end: {waited_s:.0f} s of at most {most_s} s …",
+                programs=programs(self._num_asked),
+                waited_s=waited_s,
+                most_s=MOST_S,
+            )
         if self._phase == "failed":
-            return "It cannot be told who is there."
+            return tr("It cannot be told who is there.")
         if self._found is None or self._phase == "told":
             return ""
         free = self._found.free_bytes
-        vram = "No GPU can be read here." if free is None else f"VRAM free: {fmt.size(free)}."
-        note = fmt.clean(self._found.note)
+        vram = (
+            tr("No GPU can be read here.") if free is None else tr("VRAM free: {free}.", free=fmt.size(free))
+        )
+        note = fmt.said(self._found.note)
         if not self._found.processes:
-            return f"{vram} No program holds GPU memory, and none of preflight.close_apps is open. {note}".strip()
-        order = "" if free is None else " The most GPU memory comes first."
+            nobody = tr("No program holds GPU memory, and none of preflight.close_apps is open.")
+            return f"{vram} {nobody} {note}".strip()
+        order = "" if free is None else tr(" The most GPU memory comes first.")
         return f"{vram}{order} {note}".strip()
 
     @on(Rows.Moved)
@@ -261,13 +270,21 @@ class CloseAppsDialog(Question[bool]):
         process, marked = self.processes.selected, self.processes.marked
         if process is None:
             return
-        named = "preflight.close_apps names it." if process.is_unwanted else "It holds GPU memory."
-        about = fmt.clean(process.why_not) or named
+        named = tr("preflight.close_apps names it.") if process.is_unwanted else tr("It holds GPU memory.")
+        about = fmt.said(process.why_not) or named
         known = [held.gpu_bytes for held in marked if held.gpu_bytes is not None]
-        least = "at least " if len(known) < len(marked) else ""
-        amount = f", {least}{gpu_text(sum(known))} of GPU memory" if known and sum(known) else ""
-        summed = f"{programs(len(marked))} marked{amount}." if marked else "None is marked."
+        summed = _marked_text(len(marked), sum(known), is_all=len(known) == len(marked))
         self.query_one("#about", Static).update(Content(f"{name_of(process)}: {about}\n{summed}"))
+
+
+def _marked_text(num_marked: int, gpu_bytes: int, *, is_all: bool) -> str:
+    """How many programs are marked, and what they hold as far as that is known."""
+    if not num_marked:
+        return tr("None is marked.")
+    amount = gpu_text(gpu_bytes) if is_all else tr("at least {amount}", amount=gpu_text(gpu_bytes))
+    if not gpu_bytes:
+        return tr("{programs} marked.", programs=programs(num_marked))
+    return tr("{programs} marked, {amount} of GPU memory.", programs=programs(num_marked), amount=amount)
 
 
 def merged(first: ClosingReport, second: ClosingReport) -> ClosingReport:
@@ -285,17 +302,19 @@ def told_content(report: ClosingReport, width: int) -> Content:
     """What became of each program, who came back, what came free, in rows of at most `width` cells."""
     parts: list[Content | str | tuple[str, str]] = []
     for closing in report.closings:
-        after = f" after {closing.waited_s:.1f} s" if closing.outcome == "closed" else ""
-        reason = f": {fmt.clean(closing.reason)}" if closing.reason else ""
+        after = ""
+        if closing.outcome == "closed":
+            after = tr(" after {seconds} s", seconds=fmt.number(closing.waited_s, 1))
+        reason = f": {fmt.said(closing.reason)}" if closing.reason else ""
         parts += _outcome(closing.outcome, f"{name_of(closing.process)}{after}{reason}", width)
     for back in report.came_back:
-        told = f"{name_of(back)}: something starts it anew; close that first."
+        told = tr("{back}: something starts it anew; close that first.", back=name_of(back))
         parts += _outcome("came-back", told, width)
     return Content.assemble(*parts, f"\n{freed_text(report)}")
 
 
 def _outcome(outcome: str, text: str, width: int) -> list[Content | str | tuple[str, str]]:
-    word, style = _OUTCOMES[outcome]
+    word, style = tr(_OUTCOMES[outcome][0]), _OUTCOMES[outcome][1]
     rows = wrap(text, max(20, width - _OUTCOME_WIDTH))
     indented = f"\n{' ' * _OUTCOME_WIDTH}".join(rows)
     return [(word.ljust(_OUTCOME_WIDTH), style), f"{indented}\n"]
@@ -305,10 +324,16 @@ def freed_text(report: ClosingReport) -> str:
     """The memory before and after, and what really came free."""
     freed = report.freed_bytes
     if freed is None:
-        return "No GPU can be read here: what came free is not known."
-    before_after = f"VRAM free {fmt.size(report.free_before_bytes)} → {fmt.size(report.free_after_bytes)}"
-    if freed > 0:
-        return f"{before_after}: {fmt.size(freed)} came free."
-    return f"{before_after}: " + (
-        f"{fmt.size(-freed)} less, others took it." if freed < 0 else "nothing came free."
+        return tr("No GPU can be read here: what came free is not known.")
+    before_after = tr(
+        "VRAM free {before} → {after}",
+        before=fmt.size(report.free_before_bytes),
+        after=fmt.size(report.free_after_bytes),
     )
+    if freed > 0:
+        return tr("{before_after}: {freed} came free.", before_after=before_after, freed=fmt.size(freed))
+    if freed < 0:
+        return tr(
+            "{before_after}: {freed} less, others took it.", before_after=before_after, freed=fmt.size(-freed)
+        )
+    return tr("{before_after}: nothing came free.", before_after=before_after)

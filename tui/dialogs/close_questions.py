@@ -10,6 +10,7 @@ from textual.binding import Binding, BindingType
 from engine.records import OpenProcess
 from tui import format as fmt
 from tui.dialogs.dialog import Dialog
+from tui.language import tr, trn
 
 _MOST_NAMES = 8
 _NAME_WIDTH = 48
@@ -25,9 +26,12 @@ class CloseQuestion(Dialog[bool]):
 
     def __init__(self, processes: Sequence[OpenProcess]) -> None:
         super().__init__(
-            f"Close {programs(len(processes))}?",
-            f"{names(processes)}\n\nEach gets SIGTERM, the request to end. What it has not saved may be lost.",
-            "y  close      n  leave",
+            tr("Close {programs}?", programs=programs(len(processes))),
+            tr(
+                "{names}\n\nEach gets SIGTERM, the request to end. What it has not saved may be lost.",
+                names=names(processes),
+            ),
+            tr("y  close      n  leave"),
         )
 
 
@@ -41,16 +45,19 @@ class KillQuestion(Dialog[bool]):
 
     def __init__(self, processes: Sequence[OpenProcess]) -> None:
         super().__init__(
-            f"Kill {programs(len(processes))}?",
-            f"{names(processes)}\n\nAsked to end, and still there. SIGKILL ends it at once, without saving "
-            "anything: what is open in it is lost.",
-            "y  kill      n  leave",
+            tr("Kill {programs}?", programs=programs(len(processes))),
+            tr(
+                "{names}\n\nAsked to end, and still there. SIGKILL ends it at once, without saving "
+                "anything: what is open in it is lost.",
+                names=names(processes),
+            ),
+            tr("y  kill      n  leave"),
         )
 
 
 def programs(number: int) -> str:
     """A number of programs in words."""
-    return "1 program" if number == 1 else f"{number} programs"
+    return trn("{num} program", "{num} programs", number)
 
 
 def name_of(process: OpenProcess) -> str:
@@ -64,5 +71,5 @@ def names(processes: Sequence[OpenProcess]) -> str:
     """One program a line; of many, the first and how many more."""
     shown = [f"  {name_of(process)}" for process in processes[:_MOST_NAMES]]
     if len(processes) > _MOST_NAMES:
-        shown.append(f"  and {len(processes) - _MOST_NAMES} more")
+        shown.append(tr("  and {number} more", number=len(processes) - _MOST_NAMES))
     return "\n".join(shown)

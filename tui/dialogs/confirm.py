@@ -7,6 +7,7 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 
 from tui.dialogs.dialog import Dialog
+from tui.language import tr, trn
 
 
 class StopRunDialog(Dialog[bool]):
@@ -19,10 +20,13 @@ class StopRunDialog(Dialog[bool]):
 
     def __init__(self, run_id: str) -> None:
         super().__init__(
-            "Stop this run?",
-            f"Run {run_id} writes a checkpoint and ends. Nothing is lost: r goes on from there later.\n\n"
-            "To leave the app and let the run go on, answer n and press d.",
-            "y  stop the run      n  leave it running",
+            tr("Stop this run?"),
+            tr(
+                "Run {run_id} writes a checkpoint and ends. Nothing is lost: r goes on from there "
+                "later.\n\nTo leave the app and let the run go on, answer n and press d.",
+                run_id=run_id,
+            ),
+            tr("y  stop the run      n  leave it running"),
         )
 
 
@@ -36,12 +40,15 @@ class WelcomeDialog(Dialog[bool]):
 
     def __init__(self, folder: str) -> None:
         super().__init__(
-            "Welcome to llm-tui",
-            f"{folder} has no settings.toml yet.\n\n"
-            "Enter writes one, with every setting explained. As it stands, it trains a small model on the source "
-            "of Python's standard library, which is on this machine already: nothing is downloaded.\n\n"
-            "The checks come next; nothing starts before you say so.",
-            "Enter  write settings.toml      q  quit, change nothing",
+            tr("Welcome to llm-tui"),
+            tr(
+                "{folder} has no settings.toml yet.\n\nEnter writes one, with every setting explained. As "
+                "it stands, it trains a small model on the source of Python's standard library, which is "
+                "on this machine already: nothing is downloaded.\n\nThe checks come next; nothing starts "
+                "before you say so.",
+                folder=folder,
+            ),
+            tr("Enter  write settings.toml      q  quit, change nothing"),
         )
 
 
@@ -54,9 +61,12 @@ class UnsavedDialog(Dialog[bool]):
     ]
 
     def __init__(self, num: int) -> None:
-        keys = "1 key is" if num == 1 else f"{num} keys are"
         super().__init__(
-            "Leave without saving?",
-            f"{keys} changed in the settings and not saved: 6 shows them, ctrl+s saves.",
-            "y  leave without them      n  stay",
+            tr("Leave without saving?"),
+            trn(
+                "{num} key is changed in the settings and not saved: 6 shows it, ctrl+s saves.",
+                "{num} keys are changed in the settings and not saved: 6 shows them, ctrl+s saves.",
+                num,
+            ),
+            tr("y  leave without them      n  stay"),
         )

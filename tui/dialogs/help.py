@@ -7,6 +7,7 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 
 from tui.dialogs.dialog import Dialog
+from tui.language import tr
 
 
 class HelpDialog(Dialog[None]):
@@ -19,7 +20,7 @@ class HelpDialog(Dialog[None]):
     ]
 
     def __init__(self, title: str, text: str) -> None:
-        super().__init__(title, text, "Esc  close")
+        super().__init__(title, text, tr("Esc  close"))
 
     def action_scroll(self, rows: int) -> None:
         """Scroll where the help is longer than the screen."""

@@ -9,6 +9,7 @@ from textual.binding import Binding, BindingType
 from engine.shelf import Removal
 from tui import format as fmt
 from tui.dialogs.dialog import Dialog
+from tui.language import tr
 
 
 class RemoveRunDialog(Dialog[bool]):
@@ -22,15 +23,21 @@ class RemoveRunDialog(Dialog[bool]):
     def __init__(self, told: Removal) -> None:
         is_deletion = told.kind == "delete"
         super().__init__(
-            "Delete this run?" if is_deletion else "Archive this run?",
-            f"{fmt.clean(told.run_id)}\n\n"
-            f"Frees    {fmt.size(told.freed_bytes)}\n"
-            f"Goes     {told.goes}\n"
-            f"Stays    {told.stays}\n\n"
+            tr("Delete this run?") if is_deletion else tr("Archive this run?"),
+            tr(
+                "{run_id}\n\nFrees    {freed}\nGoes     {goes}\nStays    {stays}",
+                run_id=fmt.clean(told.run_id),
+                freed=fmt.size(told.freed_bytes),
+                goes=fmt.said(told.goes),
+                stays=fmt.said(told.stays),
+            )
+            + "\n\n"
             + (
-                "What is deleted cannot be had back."
+                tr("What is deleted cannot be had back.")
                 if is_deletion
-                else "An archived run stays in the list; what goes cannot be had back."
+                else tr("An archived run stays in the list; what goes cannot be had back.")
             ),
-            f"y  {told.kind} it      n  leave it as it is",
+            tr("y  delete it      n  leave it as it is")
+            if is_deletion
+            else tr("y  archive it      n  leave it as it is"),
         )

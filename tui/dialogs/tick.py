@@ -8,6 +8,7 @@ from textual.binding import Binding, BindingType
 
 from tui import format as fmt
 from tui.dialogs.dialog import Dialog
+from tui.language import tr
 
 
 class TickDialog(Dialog[bool]):
@@ -20,7 +21,7 @@ class TickDialog(Dialog[bool]):
 
     def __init__(self, step: str) -> None:
         super().__init__(
-            "Is it so?",
-            f"{fmt.clean(step)}\n\nA tick counts for the next start only.",
-            "Enter  it is so, tick it      Esc  not yet",
+            tr("Is it so?"),
+            tr("{step}\n\nA tick counts for the next start only.", step=fmt.clean(step)),
+            tr("Enter  it is so, tick it      Esc  not yet"),
         )

@@ -11,6 +11,7 @@ from textual.content import Content
 from textual.widgets import Input, Static
 
 from tui.dialogs.dialog import Dialog
+from tui.language import tr
 
 LEAST_REASON = 3
 """Characters that a reason has at least."""
@@ -31,21 +32,23 @@ class WaiveDialog(Dialog[str | None]):
 
     def __init__(self, title: str, evidence: str) -> None:
         super().__init__(
-            f"Waive: {title}",
-            f"{evidence}\n\nThe reason is kept with the run and stands in its ledger.",
-            "Enter  waive this check for the next start      Esc  do not",
+            tr("Waive: {title}", title=title),
+            tr("{evidence}\n\nThe reason is kept with the run and stands in its ledger.", evidence=evidence),
+            tr("Enter  waive this check for the next start      Esc  do not"),
         )
 
     def compose_answer(self) -> ComposeResult:
         """The line for the reason."""
-        yield Input(placeholder="why this check may be passed over", max_length=200, id="reason")
+        yield Input(placeholder=tr("why this check may be passed over"), max_length=200, id="reason")
         yield Static("", id="complaint")
 
     @on(Input.Submitted)
     def _answer(self, event: Input.Submitted) -> None:
         reason = event.value.strip()
         if len(reason) < LEAST_REASON:
-            complaint = Content(f"A reason of at least {LEAST_REASON} characters is needed.")
+            complaint = Content(
+                tr("A reason of at least {number} characters is needed.", number=LEAST_REASON)
+            )
             self.query_one("#complaint", Static).update(complaint)
             return
         self.dismiss(reason)

@@ -20,15 +20,17 @@ from engine.errors import EngineError
 from engine.records import LedgerEntry
 from tui import format as fmt
 from tui.bridge import in_thread
+from tui.language import mark, tr, trn
 from tui.messages import EntryDetailArrived, LedgerArrived, LedgerFailed
 from tui.screens.room import RoomScreen
+from tui.verbs import state_word
 from tui.widgets.ledger_panels import BooksPanel, CloudBarsPanel, DaysPanel, PredictedPanel
 from tui.widgets.panel import Panel
 from tui.widgets.record_table import Column, RecordTable
 
 COLUMNS: tuple[Column[LedgerEntry], ...] = (
     Column("Run", lambda entry: fmt.clean(entry.run_id)),
-    Column("State", lambda entry: fmt.clean(entry.state)),
+    Column("State", lambda entry: state_word(entry.state)),
     Column(
         "Model",
         lambda entry: f"{fmt.clean(entry.preset)} {fmt.count(entry.parameters)}",
@@ -55,7 +57,7 @@ COLUMNS: tuple[Column[LedgerEntry], ...] = (
         is_number=True,
         sort=lambda entry: entry.machine_energy_j,
     ),
-    Column("Source", lambda entry: fmt.clean(entry.energy_source or fmt.UNKNOWN), is_for_wide=True),
+    Column("Source", lambda entry: tr(fmt.clean(entry.energy_source or fmt.UNKNOWN)), is_for_wide=True),
     Column(
         "Cost",
         lambda entry: fmt.money(entry.cost, entry.currency),
@@ -65,7 +67,7 @@ COLUMNS: tuple[Column[LedgerEntry], ...] = (
 )
 
 
-NOTHING = "No run has been booked yet: the first entry is made at a run's first checkpoint."
+NOTHING = mark("No run has been booked yet: the first entry is made at a run's first checkpoint.")
 
 
 class LedgerScreen(RoomScreen):
@@ -98,7 +100,7 @@ said beside what came, the same work in the cloud, and what each day has cost.
         """The table, the totals, more on the selected entry."""
         yield RecordTable(COLUMNS, id="table")
         yield Static("", id="totals", markup=False)
-        yield Static(Content(NOTHING), id="nothing")
+        yield Static(Content(tr(NOTHING)), id="nothing")
         yield BooksPanel(id="books")
         with Horizontal(id="lower"):
             yield PredictedPanel(id="predicted")
@@ -135,15 +137,15 @@ said beside what came, the same work in the cloud, and what each day has cost.
     def _show_failure(self, message: LedgerFailed) -> None:
         """An unreadable ledger is not an empty one: say why in its place."""
         self.add_class("-empty")
-        text = f"{message.title}\n{message.remedy}\nr reads it again.".strip()
-        self.nothing.update(Content(fmt.clean(text, keep_newlines=True)))
+        why = fmt.said(f"{message.title}\n{message.remedy}".strip(), keep_newlines=True)
+        self.nothing.update(Content(tr("{why}\nr reads it again.", why=why)))
 
     @on(LedgerArrived)
     def _show(self, message: LedgerArrived) -> None:
         entries = sorted(message.entries, key=lambda entry: entry.started_at, reverse=True)
         self._entries = entries
         self.set_class(not entries, "-empty")
-        self.nothing.update(Content(NOTHING))
+        self.nothing.update(Content(tr(NOTHING)))
         self.table.show({entry.run_id: entry for entry in entries})
         self.totals.update(Content(totals_text(entries)))
         self._show_selected()
@@ -183,10 +185,10 @@ said beside what came, the same work in the cloud, and what each day has cost.
 def totals_text(entries: Sequence[LedgerEntry]) -> str:
     """What all entries come to; "at least" where a part is unknown, one sum a currency."""
     if not entries:
-        return "No run has been booked yet."
+        return tr("No run has been booked yet.")
     parts = [
-        "1 run" if len(entries) == 1 else f"{len(entries)} runs",
-        f"{fmt.count(sum(entry.tokens for entry in entries))} tokens",
+        trn("{num} run", "{num} runs", len(entries)),
+        tr("{tokens} tokens", tokens=fmt.count(sum(entry.tokens for entry in entries))),
         fmt.duration(sum(entry.elapsed_s for entry in entries)),
         at_least([entry.machine_energy_j for entry in entries], fmt.energy),
     ]
@@ -200,7 +202,7 @@ def at_least(amounts: list[float | None], write: Callable[[float | None], str]) 
     """The sum of what is known; unknown where nothing is."""
     known = [amount for amount in amounts if amount is not None]
     text = write(sum(known) if known else None)
-    return text if len(known) == len(amounts) or not known else f"at least {text}"
+    return text if len(known) == len(amounts) or not known else tr("at least {amount}", amount=text)
 
 
 def days_of(entries: Sequence[LedgerEntry], currency: str) -> list[DayLine]:

@@ -20,6 +20,7 @@ from engine.errors import EngineError
 from engine.story import BEFORE, OUTPUT, LogLine, LogView
 from tui import format as fmt
 from tui.bridge import in_thread
+from tui.language import mark, tr, trn
 from tui.late_messages import LogArrived, LogSearchEnded
 from tui.messages import CallFailed
 from tui.screens.room import RoomScreen
@@ -34,18 +35,18 @@ if TYPE_CHECKING:
 POLL_EVERY_S = 1.0
 Wanted = Callable[[LogLine], bool]
 LEVELS: tuple[tuple[str, Wanted], ...] = (
-    ("all levels", lambda line: True),
-    ("warnings and errors", lambda line: line.level in ("warning", "error")),
-    ("errors", lambda line: line.level == "error"),
+    (mark("all levels"), lambda line: True),
+    (mark("warnings and errors"), lambda line: line.level in ("warning", "error")),
+    (mark("errors"), lambda line: line.level == "error"),
 )
 """Output has no level: only the first lets it through."""
 SOURCES: tuple[tuple[str, Wanted], ...] = (
-    ("all sources", lambda line: True),
-    ("events", lambda line: line.source != OUTPUT),
+    (mark("all sources"), lambda line: True),
+    (mark("events"), lambda line: line.source != OUTPUT),
     *((name, lambda line, name=name: line.source == name) for name in ("supervisor", "trainer", "corpus")),
-    ("output", lambda line: line.source == OUTPUT),
+    (mark("output"), lambda line: line.source == OUTPUT),
 )
-_NOTHING = "No run yet. Press 1 for the checks, and s there to start one."
+_NOTHING = mark("No run yet. Press 1 for the checks, and s there to start one.")
 
 
 class LogScreen(RoomScreen):
@@ -85,9 +86,9 @@ no time of their own: theirs is when the supervisor saw them.
 
     def compose_room(self) -> ComposeResult:
         """The lines, the selected one, and the line to search with."""
-        yield Static(Content(_NOTHING), id="nothing")
+        yield Static(Content(tr(_NOTHING)), id="nothing")
         yield LogRows(id="rows")
-        yield LineInput("search for", id="search")
+        yield LineInput(tr("search for"), id="search")
         yield LinePanel(id="line")
 
     def on_mount(self) -> None:
@@ -140,7 +141,7 @@ no time of their own: theirs is when the supervisor saw them.
         self._run_id, self._reader, self._view = run_id, None, None
         self._follows = True
         if run_id is not None:
-            self.rows.border_title = f"Log of {fmt.clean(run_id)}"
+            self.rows.border_title = tr("Log of {run_id}", run_id=fmt.clean(run_id))
             self._reader = await in_thread(self.room_app.bridge.log, run_id)
 
     @work(exclusive=True, group="window", exit_on_error=False)
@@ -192,16 +193,21 @@ no time of their own: theirs is when the supervisor saw them.
         """Say in the frame what is shown of how much."""
         view = self._view
         size = (
-            "" if view is None or not view.total_bytes else f", {fmt.size_decimal(view.total_bytes)} printed"
+            ""
+            if view is None or not view.total_bytes
+            else tr(", {total_bytes} printed", total_bytes=fmt.size_decimal(view.total_bytes))
         )
         parts = [
-            "following" if self._follows else f"line {self.rows.cursor + 1}",
-            LEVELS[self._level][0],
-            SOURCES[self._source][0],
-            f"{self.rows.num_rows} {'line' if self.rows.num_rows == 1 else 'lines'}{size}",
+            tr("following") if self._follows else tr("line {number}", number=self.rows.cursor + 1),
+            tr(LEVELS[self._level][0]),
+            tr(SOURCES[self._source][0]),
+            trn("{num} line", "{num} lines", self.rows.num_rows) + size,
         ]
         if self._wanted:
-            parts.insert(0, f"searching {self._wanted!r}" if self._is_searching else f"/{self._wanted}")
+            parts.insert(
+                0,
+                tr("searching '{wanted}'", wanted=self._wanted) if self._is_searching else f"/{self._wanted}",
+            )
         self.rows.set_subtitle(fmt.clean(" · ".join(parts)))
         self.offer(self._wanted, self._is_searching, self.rows.num_rows > 0, self.search_line.is_open)
 
@@ -260,13 +266,20 @@ no time of their own: theirs is when the supervisor saw them.
         """The selected line, to the terminal's clipboard."""
         if (line := self.rows.selected) is not None:
             self.app.copy_to_clipboard(plain(line))
-            self.notify("The line was given to the terminal's clipboard.", title="Copied")
+            self.notify(tr("The line was given to the terminal's clipboard."), title=tr("Copied"))
 
     def action_copy_screen(self) -> None:
         """All lines on the screen, to the terminal's clipboard."""
         lines = [plain(line) for line in self.rows.on_screen if line.kind not in GAPS]
         self.app.copy_to_clipboard("\n".join(lines))
-        self.notify(f"{len(lines)} lines were given to the terminal's clipboard.", title="Copied")
+        self.notify(
+            trn(
+                "{num} line was given to the terminal's clipboard.",
+                "{num} lines were given to the terminal's clipboard.",
+                len(lines),
+            ),
+            title=tr("Copied"),
+        )
 
     # --- searching ----------------------------------------------------------------------------------------------
 
@@ -338,7 +351,7 @@ no time of their own: theirs is when the supervisor saw them.
     @on(LogSearchEnded)
     def _tell_end(self, message: LogSearchEnded) -> None:
         self._tell()
-        text = f"No further {fmt.clean(message.text)!r} in this direction."
+        text = tr("No further '{wanted}' in this direction.", wanted=fmt.clean(message.text))
         self.notify(text, severity="warning", markup=False)
 
     @work(exclusive=True, group="window", exit_on_error=False)

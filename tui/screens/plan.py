@@ -19,6 +19,7 @@ from engine.errors import EngineError
 from engine.records import CloudQuote
 from tui import format as fmt
 from tui.bridge import in_thread
+from tui.language import told, tr
 from tui.messages import EstimateArrived, EstimateFailed
 from tui.plan_text import by_kind
 from tui.screens.room import RoomScreen
@@ -29,7 +30,7 @@ from tui.widgets.record_table import Column, RecordTable
 COLUMNS: tuple[Column[CloudQuote], ...] = (
     Column("Offer", lambda quote: fmt.clean(quote.provider)),
     Column("GPU", lambda quote: fmt.clean(quote.gpu).replace("NVIDIA ", "").replace("GeForce ", "")),
-    Column("Kind", lambda quote: fmt.clean(quote.kind) if quote.is_for_this_run else "as quoted"),
+    Column("Kind", lambda quote: tr(fmt.clean(quote.kind)) if quote.is_for_this_run else tr("as quoted")),
     Column(
         "USD", lambda quote: fmt.money(quote.usd, "").strip(), is_number=True, sort=lambda quote: quote.usd
     ),
@@ -50,11 +51,11 @@ COLUMNS: tuple[Column[CloudQuote], ...] = (
     ),
     Column(
         "USD/h",
-        lambda quote: f"{quote.usd_per_hour:.2f}",
+        lambda quote: fmt.number(quote.usd_per_hour, 2),
         is_number=True,
         sort=lambda quote: quote.usd_per_hour,
     ),
-    Column("As of", lambda quote: "now" if quote.kind == "yours" else fmt.clean(quote.as_of)),
+    Column("As of", lambda quote: tr("now") if quote.kind == "yours" else fmt.day(fmt.clean(quote.as_of))),
 )
 
 
@@ -84,7 +85,7 @@ The table: your own offers, the course's example, then by how they are sold.
 
     def compose_room(self) -> ComposeResult:
         """Memory and what it takes, the offers, and where local and cloud swap places."""
-        yield Static(Content("Working out the plan …"), id="waiting")
+        yield Static(Content(tr("Working out the plan …")), id="waiting")
         with Horizontal(id="upper"):
             yield MemoryPanel(id="memory")
             yield ForecastPanel(id="forecast")
@@ -125,7 +126,8 @@ The table: your own offers, the course's example, then by how they are sold.
     @on(EstimateFailed)
     def _show_failure(self, message: EstimateFailed) -> None:
         self.add_class("-waiting")
-        text = fmt.clean(f"{message.title}\n{message.remedy}\nr tries again.".strip(), keep_newlines=True)
+        why = fmt.said(f"{message.title}\n{message.remedy}".strip(), keep_newlines=True)
+        text = tr("{why}\nr tries again.", why=why)
         self.query_one("#waiting", Static).update(Content(text))
 
     @on(DataTable.RowHighlighted)
@@ -133,8 +135,14 @@ The table: your own offers, the course's example, then by how they are sold.
         quote = self.table.selected
         if quote is None:
             return
-        example = "" if quote.is_for_this_run else "As quoted, not for this run. "
-        text = f"{example}{quote.basis}. Price: {quote.source}, as of {quote.as_of}."
+        example = "" if quote.is_for_this_run else tr("As quoted, not for this run. ")
+        text = tr(
+            "{example}{basis}. Price: {source}, as of {as_of}.",
+            example=example,
+            basis=told(quote.basis),
+            source=told(quote.source),
+            as_of=told(fmt.day(quote.as_of)),
+        )
         self.basis.update(Content(fmt.clean(text)))
 
     def panel_to_maximise(self) -> Panel | None:

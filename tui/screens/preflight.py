@@ -14,6 +14,7 @@ from engine.errors import BlockedError, EngineError
 from tui import format as fmt
 from tui.bridge import in_thread
 from tui.check_board import CheckBoard
+from tui.language import tr
 from tui.messages import (
     CallFailed,
     ChecksEnded,
@@ -33,6 +34,8 @@ from tui.widgets.start_line import StartLine
 
 if TYPE_CHECKING:
     from engine.records import Check, RemedyAction
+
+_FIRST_PAINT_S = 0.05
 
 
 class PreflightScreen(RoomScreen):
@@ -96,7 +99,7 @@ Grey lines with an age are of the last time, and do not count.
         super().on_mount()
         self._clock = self.set_interval(1.0, self._show)
         # What is read or begun here waits for the first paint, which would wait for it.
-        self.call_after_refresh(self._open)
+        self.set_timer(_FIRST_PAINT_S, self._open)
 
     def _open(self) -> None:
         if not self._live_run and not self.room_app.is_read_only:
@@ -285,7 +288,7 @@ Grey lines with an age are of the last time, and do not count.
                 self._board.waive(check, reason)
                 self._go_on_from_the_last_lock()
 
-        self.app.push_screen(WaiveDialog(fmt.clean(check.title), fmt.clean(check.evidence)), waive)
+        self.app.push_screen(WaiveDialog(fmt.said(check.title), fmt.said(check.evidence)), waive)
 
     def action_tick_step(self) -> None:
         """Ask whether a step of the person's own is so; one that is ticked is unticked."""
@@ -336,14 +339,14 @@ Grey lines with an age are of the last time, and do not count.
 
     @on(RemedyApplied)
     def _check_what_was_mended(self, message: RemedyApplied) -> None:
-        self.notify(fmt.clean(message.text), markup=False)
+        self.notify(fmt.said(message.text), markup=False)
         self.action_check_again()
 
     # --- the start ----------------------------------------------------------------------------------------------
 
     def action_tell_lock(self) -> None:
         """Say what still locks the start, and go to it."""
-        self.notify(self._board.readiness().lock, title="Locked", severity="warning", markup=False)
+        self.notify(self._board.readiness().lock, title=tr("Locked"), severity="warning", markup=False)
         self._go_to_blocking()
 
     def action_start_run(self) -> None:
@@ -375,7 +378,8 @@ Grey lines with an age are of the last time, and do not count.
     def _tell_refusal(self, message: RunStartRefused) -> None:
         """Say why; where a check stood in the way, make them all again, so that the list shows which."""
         self._board.state = "checked"
-        self._board.trouble = fmt.clean(f"Not started. {message.title} {message.remedy}".strip())
+        why = fmt.said(f"{message.title} {message.remedy}".strip())
+        self._board.trouble = tr("Not started. {why}", why=why)
         if message.is_blocked:
             self._begin()
         else:

@@ -10,6 +10,8 @@ from textual.binding import ActiveBinding, Binding
 from textual.screen import Screen
 
 from tui.dialogs.help import HelpDialog
+from tui.language import tr
+from tui.modes import MODES
 from tui.verbs import is_changing
 from tui.widgets.header_line import HeaderLine
 from tui.widgets.key_line import KeyLine
@@ -101,13 +103,16 @@ class RoomScreen(Screen[None]):
         """Help for this screen, and for the panel that has the focus."""
         app = self.room_app
         about = getattr(self.focused, "help_text", "") or getattr(self.focused, "HELP", None) or ""
-        heading = f"{self.focused.border_title}\n" if isinstance(self.focused, Panel) else "In the list\n"
-        parts = [self.HELP_TEXT.strip(), f"{heading}  {about}" if about else "", KEYS_EVERYWHERE.strip()]
-        text = "\n\n".join(part for part in parts if part)
+        heading = self.focused.border_title if isinstance(self.focused, Panel) else tr("In the list")
+        parts = [tr(self.HELP_TEXT.strip()), tr(KEYS_EVERYWHERE.strip())]
+        if about:
+            parts.insert(1, f"{heading}\n  {tr(about)}")
+        text = "\n\n".join(parts)
         if app.own_keys:
             from tui.keymap import retold
 
             focused = self.focused.BINDINGS if self.focused is not None else []
             bindings = [b for b in (*app.BINDINGS, *focused, *self.BINDINGS) if isinstance(b, Binding)]
             text = retold(text, bindings, app.own_keys)
-        self.app.push_screen(HelpDialog(f"Help: {self.MODE}", text))
+        title = next(mode.title for mode in MODES if mode.name == self.MODE)
+        self.app.push_screen(HelpDialog(tr("Help: {screen}", screen=tr(title).lower()), text))

@@ -14,6 +14,7 @@ from textual.widgets import Static
 from engine.records import RunSnapshot, RunState, TimeSpan
 from tui import format as fmt
 from tui.dialogs.confirm import StopRunDialog
+from tui.language import mark, tr
 from tui.messages import VerbRequested
 from tui.screens.room import RoomScreen
 from tui.time_span import moved, span_text, zoomed
@@ -81,12 +82,12 @@ as slow as it went so far, with validations and cooling.
 
     def compose_room(self) -> ComposeResult:
         """Progress above, the panels in a grid below."""
-        yield Static(Content(_NO_RUN), id="nothing")
+        yield Static(Content(tr(_NO_RUN)), id="nothing")
         yield ProgressPanel()
         with Container(id="panels"):
             yield LossChart(id="loss")
             yield RampPanel(id="ramp")
-            yield FactsPanel("Now", id="numbers", help_text=_NUMBERS_HELP)
+            yield FactsPanel(tr("Now"), id="numbers", help_text=_NUMBERS_HELP)
             yield SensorsPanel(id="sensors")
             yield CostPanel(id="cost")
             yield EventsPanel(id="events")
@@ -237,11 +238,12 @@ def _has_curves(snapshot: RunSnapshot | None) -> bool:
     return snapshot is not None and snapshot.span is not None and not snapshot.ramp
 
 
-_NO_RUN = "No run yet. Press 1 for the checks, and s there to start one."
-_NUMBERS_HELP = (
-    "The newest numbers. Loss and validation are nats a token; bits a byte compares models with different "
-    "tokenizers. Of peak is what training makes of the most that this device was measured to give (MFU). J/token is "
-    "the energy of the whole machine. Batch is sequences at a time, times how often they are added up for one step."
+_NO_RUN = mark("No run yet. Press 1 for the checks, and s there to start one.")
+_NUMBERS_HELP = mark(
+    "The newest numbers. Loss and validation are nats a token; bits a byte compares models "
+    "with different tokenizers. Of peak is what training makes of the most that this device "
+    "was measured to give (MFU). J/token is the energy of the whole machine. Batch is "
+    "sequences at a time, times how often they are added up for one step."
 )
 
 
@@ -249,26 +251,26 @@ def number_facts(snapshot: RunSnapshot) -> list[Fact]:
     """The numbers beside the chart, the most important first."""
     status = snapshot.status
     batch = f"{status.micro_batch or fmt.UNKNOWN} x {status.grad_accum or fmt.UNKNOWN}"
-    checkpoint = f"step {snapshot.checkpoint.step}" if snapshot.checkpoint else "none yet"
+    checkpoint = tr("step {step}", step=snapshot.checkpoint.step) if snapshot.checkpoint else tr("none yet")
     return [
-        ("loss", fmt.number(status.loss, 3), BLUE),
-        ("validation", fmt.number(status.val_loss, 3), ORANGE),
+        (tr("loss"), fmt.number(status.loss, 3), BLUE),
+        (tr("validation"), fmt.number(status.val_loss, 3), ORANGE),
         _memory_fact(snapshot),
-        ("of peak", fmt.percent(status.mfu_frac), TEXT),
-        ("J/token", fmt.number(_joules_per_token(snapshot), 4), TEXT),
-        ("learn. rate", fmt.rate(snapshot.learning_rate), TEXT),
-        ("bits a byte", fmt.number(status.val_bits_per_byte, 3), STRONG),
-        ("tokens/s", fmt.count(status.tokens_per_second), TEXT),
-        ("epoch", epochs(snapshot), TEXT),
-        ("step", f"{fmt.UNKNOWN if status.step is None else status.step}/{status.steps}", TEXT),
-        ("batch", batch, TEXT),
-        ("restarts", str(status.restarts), TEXT),
-        ("checkpoint", checkpoint, TEXT),
-        ("gradient", fmt.number(snapshot.grad_norm, 2), TEXT),
-        ("elapsed", fmt.duration(status.elapsed_s), TEXT),
-        ("context", str(snapshot.plan.shape.context), TEXT),
-        ("precision", snapshot.plan.precision, TEXT),
-        ("optimizer", snapshot.plan.optimizer, TEXT),
+        (tr("of peak"), fmt.percent(status.mfu_frac), TEXT),
+        (tr("J/token"), fmt.number(_joules_per_token(snapshot), 4), TEXT),
+        (tr("learn. rate"), fmt.rate(snapshot.learning_rate), TEXT),
+        (tr("bits a byte"), fmt.number(status.val_bits_per_byte, 3), STRONG),
+        (tr("tokens/s"), fmt.count(status.tokens_per_second), TEXT),
+        (tr("epoch"), epochs(snapshot), TEXT),
+        (tr("step"), f"{fmt.UNKNOWN if status.step is None else status.step}/{status.steps}", TEXT),
+        (tr("batch"), batch, TEXT),
+        (tr("restarts"), str(status.restarts), TEXT),
+        (tr("checkpoint"), checkpoint, TEXT),
+        (tr("gradient"), fmt.number(snapshot.grad_norm, 2), TEXT),
+        (tr("elapsed"), fmt.duration(status.elapsed_s), TEXT),
+        (tr("context"), str(snapshot.plan.shape.context), TEXT),
+        (tr("precision"), snapshot.plan.precision, TEXT),
+        (tr("optimizer"), snapshot.plan.optimizer, TEXT),
         *_meter_facts(snapshot),
         *_heat_facts(snapshot),
     ]
@@ -278,9 +280,9 @@ def _memory_fact(snapshot: RunSnapshot) -> Fact:
     """Of a GPU what all of its memory holds, of what there is; of a CPU what the trainer holds."""
     sensor = snapshot.sensor
     if sensor is None or sensor.gpu_memory_used_bytes is None or sensor.gpu_memory_total_bytes is None:
-        return ("memory", fmt.size(snapshot.memory_bytes), TEXT)
+        return (tr("memory"), fmt.size(snapshot.memory_bytes), TEXT)
     used, total = sensor.gpu_memory_used_bytes / 2**30, sensor.gpu_memory_total_bytes / 2**30
-    return ("VRAM, GiB", f"{used:.2f}/{total:.2f}", TEXT)
+    return ("VRAM, GiB", f"{fmt.number(used, 2)}/{fmt.number(total, 2)}", TEXT)
 
 
 def _joules_per_token(snapshot: RunSnapshot) -> float | None:
@@ -293,7 +295,7 @@ def _meter_facts(snapshot: RunSnapshot) -> list[Fact]:
     counted, added = snapshot.gpu_counter_j, snapshot.gpu_integrated_j
     if counted is None or not added:
         return []
-    return [("counter off", f"{100 * (counted / added - 1):+.1f} %", TEXT)]
+    return [(tr("counter off"), fmt.signed_percent(counted / added - 1), TEXT)]
 
 
 def _heat_facts(snapshot: RunSnapshot) -> list[Fact]:
@@ -303,13 +305,13 @@ def _heat_facts(snapshot: RunSnapshot) -> list[Fact]:
         return []
     known = [tokens for tokens in (loss.paused_tokens, loss.throttled_tokens) if tokens is not None]
     return [
-        ("cooling", fmt.duration(loss.paused_s), TEXT),
-        ("throttled", fmt.duration(loss.throttled_s), TEXT),
-        ("tokens lost", fmt.count(sum(known)) if known else fmt.UNKNOWN, TEXT),
+        (tr("cooling"), fmt.duration(loss.paused_s), TEXT),
+        (tr("throttled"), fmt.duration(loss.throttled_s), TEXT),
+        (tr("tokens lost"), fmt.count(sum(known)) if known else fmt.UNKNOWN, TEXT),
     ]
 
 
 def _waiting_for(snapshot: RunSnapshot) -> str:
     if snapshot.status.state is RunState.PREPARING:
-        return "The curve begins with the first step."
-    return "No step was made." if snapshot.status.state.is_over else "Waiting for the first step."
+        return tr("The curve begins with the first step.")
+    return tr("No step was made.") if snapshot.status.state.is_over else tr("Waiting for the first step.")

@@ -17,6 +17,7 @@ from engine.records import RunSummary
 from tui import format as fmt
 from tui.bridge import in_thread
 from tui.dialogs.confirm import StopRunDialog
+from tui.language import mark, tr
 from tui.late_messages import ComparisonArrived, RemovalWeighed, RunRemoved, RunTagged
 from tui.messages import CallFailed, RunOpenRequested, VerbRequested
 from tui.screens.room import RoomScreen
@@ -83,14 +84,19 @@ Every run of this workspace, newest first.
     def compose_room(self) -> ComposeResult:
         """The table, and more on the selected run."""
         yield RunTable(columns(self._letter_of), id="table")
-        yield Static(Content("No run yet. Press 1 for the checks, and s there to start one."), id="nothing")
+        yield Static(
+            Content(tr("No run yet. Press 1 for the checks, and s there to start one.")), id="nothing"
+        )
         with Horizontal(id="below"):
             yield FactsPanel(
-                "Selected run", id="about", column_width=36, help_text="More on the run under the cursor."
+                tr("Selected run"),
+                id="about",
+                column_width=36,
+                help_text=tr("More on the run under the cursor."),
             )
             yield OverlayChart(id="preview")
-        yield LineInput("words of name, state, model and tags; -word leaves out", id="filter")
-        yield LineInput("tags, a blank between them; empty takes all away", id="tags")
+        yield LineInput(tr("words of name, state, model and tags; -word leaves out"), id="filter")
+        yield LineInput(tr("tags, a blank between them; empty takes all away"), id="tags")
 
     def on_mount(self) -> None:
         """Follow the list of runs."""
@@ -104,16 +110,24 @@ Every run of this workspace, newest first.
         known = {run.id for run in runs}
         self._marked = {run_id: None for run_id in self._marked if run_id in known}
         self.table.show(shown)
-        told = [f"/{self._wanted} {len(shown)} of {len(runs)}"] if self._wanted else []
+        told = (
+            [tr("/{wanted} {shown} of {runs}", wanted=self._wanted, shown=len(shown), runs=len(runs))]
+            if self._wanted
+            else []
+        )
         if self._marked:
-            told.append(f"{len(self._marked)} marked" + (", o compares" if len(self._marked) > 1 else ""))
+            told.append(
+                tr("{marked} marked, o compares", marked=len(self._marked))
+                if len(self._marked) > 1
+                else tr("{marked} marked", marked=len(self._marked))
+            )
         self.about.set_subtitle(fmt.clean(" · ".join(told)))
         self._show_selected()
 
     @on(DataTable.RowHighlighted)
     def _show_selected(self) -> None:
         run = self.table.selected
-        self.about.show(_facts(run) if run else [("No run", "has all of these words.", MUTED)])
+        self.about.show(_facts(run) if run else [(tr("No run"), tr("has all of these words."), MUTED)])
         self.offer(run and (run.id, possible_verbs(run.status)), len(self._marked), self._wanted)
         self._preview()
 
@@ -199,7 +213,7 @@ Every run of this workspace, newest first.
         elif len(self._marked) < MOST_RUNS:
             self._marked[run.id] = None
         else:
-            self.notify(f"At most {MOST_RUNS} runs can be compared.", severity="warning")
+            self.notify(tr("At most {most} runs can be compared.", most=MOST_RUNS), severity="warning")
         self._show()
         self.table.action_cursor_down()
 
@@ -302,7 +316,13 @@ Every run of this workspace, newest first.
         told = message.told
         is_deletion = told.kind == "delete"
         self.notify(
-            f"{fmt.clean(told.run_id)} {'deleted' if is_deletion else 'archived'}: {fmt.size(told.freed_bytes)} freed.",
+            tr(
+                mark("{run_id} deleted: {freed} freed.")
+                if is_deletion
+                else mark("{run_id} archived: {freed} freed."),
+                run_id=fmt.clean(told.run_id),
+                freed=fmt.size(told.freed_bytes),
+            ),
             markup=False,
         )
         if is_deletion and self.room_app.followed_id == told.run_id:
@@ -317,17 +337,41 @@ Every run of this workspace, newest first.
 def _facts(run: RunSummary) -> list[Fact]:
     status = run.status
     return [
-        ("state", state_text(run), STRONG),
-        ("began", fmt.date(run.created_at), TEXT),
-        ("model", f"{fmt.clean(run.preset)}, {fmt.count(run.parameters)} parameters", TEXT),
-        ("tokens", f"{fmt.count(status.tokens)} of {fmt.count(status.tokens_total)}", TEXT),
-        ("speed", f"{fmt.count(status.tokens_per_second)} tokens/s", TEXT),
-        ("took", fmt.duration(status.elapsed_s), TEXT),
-        ("left", fmt.duration(status.eta_s), TEXT),
-        ("bits a byte", fmt.number(status.val_bits_per_byte, 3), TEXT),
-        ("energy", f"{fmt.energy(status.machine_energy_j)} {fmt.clean(status.energy_source or '')}", TEXT),
-        ("cost", fmt.money(status.cost, status.currency), TEXT),
-        ("restarts", str(status.restarts), TEXT),
-        ("tags", tags_text(run) or fmt.UNKNOWN, TEXT),
-        ("reason", fmt.clean(status.reason or fmt.UNKNOWN), TEXT),
+        (tr("state"), state_text(run), STRONG),
+        (tr("began"), fmt.date(run.created_at), TEXT),
+        (
+            tr("model"),
+            tr(
+                "{preset}, {parameters} parameters",
+                preset=fmt.clean(run.preset),
+                parameters=fmt.count(run.parameters),
+            ),
+            TEXT,
+        ),
+        (
+            tr("tokens"),
+            tr(
+                "{tokens} of {tokens_total}",
+                tokens=fmt.count(status.tokens),
+                tokens_total=fmt.count(status.tokens_total),
+            ),
+            TEXT,
+        ),
+        (
+            tr("speed"),
+            tr("{tokens_per_second} tokens/s", tokens_per_second=fmt.count(status.tokens_per_second)),
+            TEXT,
+        ),
+        (tr("took"), fmt.duration(status.elapsed_s), TEXT),
+        (tr("left"), fmt.duration(status.eta_s), TEXT),
+        (tr("bits a byte"), fmt.number(status.val_bits_per_byte, 3), TEXT),
+        (
+            tr("energy"),
+            f"{fmt.energy(status.machine_energy_j)} {tr(fmt.clean(status.energy_source or ''))}",
+            TEXT,
+        ),
+        (tr("cost"), fmt.money(status.cost, status.currency), TEXT),
+        (tr("restarts"), str(status.restarts), TEXT),
+        (tr("tags"), tags_text(run) or fmt.UNKNOWN, TEXT),
+        (tr("reason"), fmt.said(status.reason or fmt.UNKNOWN), TEXT),
     ]

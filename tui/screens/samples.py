@@ -17,6 +17,7 @@ from engine.errors import EngineError
 from engine.story import SampleAt, SampleBook, TextRequest
 from tui import format as fmt
 from tui.bridge import in_thread
+from tui.language import mark, tr
 from tui.late_messages import SamplesArrived, TextEnded, TextGrew
 from tui.messages import CallFailed
 from tui.screens.room import RoomScreen
@@ -27,7 +28,7 @@ from tui.widgets.sample_panels import StepRows, WordsPanel
 READ_EVERY_S = 5.0
 SHOW_EVERY_S = 0.1
 """How often a text that is being written is shown: a model may write faster than a terminal reads."""
-_NOTHING = "No run yet. Press 1 for the checks, and s there to start one."
+_NOTHING = mark("No run yet. Press 1 for the checks, and s there to start one.")
 
 
 class SamplesScreen(RoomScreen):
@@ -64,12 +65,12 @@ the settings; the list has the loss of each step.
 
     def compose_room(self) -> ComposeResult:
         """The steps, and two texts."""
-        yield Static(Content(_NOTHING), id="nothing")
+        yield Static(Content(tr(_NOTHING)), id="nothing")
         with Container(id="room"):
             yield StepRows(id="steps")
             with Horizontal(id="texts"):
-                yield WordsPanel("Left", id="left")
-                yield WordsPanel("Right", id="right")
+                yield WordsPanel(tr("Left"), id="left")
+                yield WordsPanel(tr("Right"), id="right")
 
     def on_mount(self) -> None:
         """Nothing was read or written yet."""
@@ -135,8 +136,10 @@ the settings; the list has the loss of each step.
             self._prompt = prompts[0] if prompts else None
         samples = tuple(s for s in self._book.samples if s.prompt == self._prompt) if self._book else ()
         place = prompts.index(self._prompt) + 1 if self._prompt is not None else 0
-        self.steps.set_subtitle(f"prompt {place} of {len(prompts)}" if prompts[1:] else "")
-        self.steps.border_title = f"Steps of {fmt.clean(self._book.run_id)}" if self._book else "Steps"
+        prompt = tr("prompt {number} of {num}", number=place, num=len(prompts)) if prompts[1:] else ""
+        self.steps.set_subtitle(prompt)
+        run_id = fmt.clean(self._book.run_id) if self._book else ""
+        self.steps.border_title = tr("Steps of {run_id}", run_id=run_id) if run_id else tr("Steps")
         self.steps.show(samples, self._left_step)
         left = next((sample for sample in samples if sample.step == self._left_step), None)
         self._show_sample(self.left, left)
@@ -153,9 +156,9 @@ the settings; the list has the loss of each step.
         if self._own is None:
             self._show_sample(self.right, self.steps.selected)
         else:
-            source = "the model" if self._request.source == "model" else fmt.clean(self._request.source)
+            source = tr("the model") if self._request.source == "model" else fmt.clean(self._request.source)
             self.right.show(
-                f"Your prompt, {source}",
+                tr("Your prompt, {source}", source=source),
                 self._request.prompt,
                 self._own,
                 note=self._own_note,
@@ -172,10 +175,12 @@ the settings; the list has the loss of each step.
     @staticmethod
     def _show_sample(panel: WordsPanel, sample: SampleAt | None) -> None:
         if sample is None:
-            panel.show("No sample", "", "")
+            panel.show(tr("No sample"), "", "")
         else:
-            loss = "" if sample.loss is None else f", loss {fmt.number(sample.loss, 3)}"
-            panel.show(f"Step {sample.step}{loss}", sample.prompt, sample.text)
+            title = tr("Step {step}", step=sample.step)
+            if sample.loss is not None:
+                title = tr("Step {step}, loss {loss}", step=sample.step, loss=fmt.number(sample.loss, 3))
+            panel.show(title, sample.prompt, sample.text)
 
     # --- what may be asked --------------------------------------------------------------------------------------
 
@@ -218,7 +223,7 @@ the settings; the list has the loss of each step.
         if self._own is None and sample is not None:
             text = sample.prompt + sample.text
         self.app.copy_to_clipboard(fmt.clean(text, keep_newlines=True))
-        self.notify("The text at the right was given to the terminal's clipboard.", title="Copied")
+        self.notify(tr("The text at the right was given to the terminal's clipboard."), title=tr("Copied"))
 
     def action_back(self) -> None:
         """From one's own text back to the samples."""
@@ -237,7 +242,7 @@ the settings; the list has the loss of each step.
     def _start(self, request: TextRequest | None) -> None:
         if request is not None and self._book is not None:
             self._request, self._own, self._is_writing = request, "", True
-            self._own_note = "The model is being read …"
+            self._own_note = tr("The model is being read …")
             self._show_right()
             self._write(self._book.run_id, request)
 
@@ -272,7 +277,7 @@ the settings; the list has the loss of each step.
     def _end(self, message: TextEnded) -> None:
         self._is_writing = False
         self._own_note = (
-            "Given up here." if message.is_given_up else fmt.clean(message.problem, keep_newlines=True)
+            tr("Given up here.") if message.is_given_up else fmt.said(message.problem, keep_newlines=True)
         )
         self._show_right()
 

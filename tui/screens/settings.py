@@ -17,19 +17,20 @@ from textual.widgets import Input, Static
 from engine.errors import EngineError
 from tui import format as fmt
 from tui.bridge import in_thread
+from tui.language import mark, tr
 from tui.late_messages import EffectArrived, FormArrived, SettingsSaved, ValueChecked
 from tui.screens.room import RoomScreen
 from tui.verbs import live_run
 from tui.widgets.line_input import LineInput
 from tui.widgets.panel import Panel
 from tui.widgets.rows import Rows
-from tui.widgets.settings_panels import KEY_WIDTH, EffectPanel, KeyPanel, SettingsRows, value_of, why_none
+from tui.widgets.settings_panels import EffectPanel, KeyPanel, SettingsRows, saved_text, value_of, why_none
 
 if TYPE_CHECKING:
     from engine.estimate import Estimate
     from engine.settings_edit import KeyForm, SettingsForm
 
-_WORKING = "Working out what it does …"
+_WORKING = mark("Working out what it does …")
 
 
 class SettingsScreen(RoomScreen):
@@ -74,7 +75,7 @@ settings it began with: they are frozen in its folder.
     def compose_room(self) -> ComposeResult:
         """The keys with the line that edits one, and beside or below them what they mean and do."""
         yield Static("", id="nothing", markup=False)
-        yield LineInput("part of a key's name or reason", id="filter")
+        yield LineInput(tr("part of a key's name or reason"), id="filter")
         with Container(id="form"):
             with Container(id="list"):
                 yield SettingsRows(id="keys")
@@ -110,8 +111,9 @@ settings it began with: they are frozen in its folder.
         try:
             self.post_message(FormArrived(await in_thread(self.room_app.bridge.settings_form)))
         except (EngineError, OSError) as error:
-            title, remedy = getattr(error, "title", str(error)), getattr(error, "remedy", "")
-            self.post_message(FormArrived(None, title, remedy))
+            self.post_message(
+                FormArrived(None, getattr(error, "title", str(error)), getattr(error, "remedy", ""))
+            )
 
     @on(FormArrived)
     def _take_form(self, message: FormArrived) -> None:
@@ -143,7 +145,7 @@ settings it began with: they are frozen in its folder.
         were = {key.dotted: key.value for key in old.keys}
         named = [key.dotted for key in form.keys if were and were.get(key.dotted) != key.value]
         if named:
-            text = f"Changed on the disk: {', '.join(named[:6])}{' …' if len(named) > 6 else ''}"
+            text = tr("Changed on the disk: {keys}", keys=", ".join(named[:6]) + " …" * (len(named) > 6))
             self.notify(text, title="settings.toml", markup=False)
 
     # --- showing ------------------------------------------------------------------------------------------------
@@ -161,7 +163,7 @@ settings it began with: they are frozen in its folder.
             return
         self.rows.show(self._form, self._changes, self.filter_line.value if self.filter_line.is_open else "")
         num = len(self._changes)
-        self.rows.set_subtitle(f"{num} not saved: ctrl+s" if num else "as on the disk")
+        self.rows.set_subtitle(tr("{number} not saved: ctrl+s", number=num) if num else tr("as on the disk"))
         self._show_key()
 
     @on(Rows.Moved)
@@ -174,7 +176,7 @@ settings it began with: they are frozen in its folder.
 
     def _tell_frozen(self) -> None:
         run = live_run(self.room_app.runs)
-        self.effect.set_subtitle(f"{fmt.clean(run.id)} keeps its own, frozen" if run else "")
+        self.effect.set_subtitle(tr("{id} keeps its own, frozen", id=fmt.clean(run.id)) if run else "")
 
     @work(exclusive=True, group="effect", exit_on_error=False)
     async def _work_out(self) -> None:
@@ -182,7 +184,7 @@ settings it began with: they are frozen in its folder.
         bridge, form, changes, number = self.room_app.bridge, self._form, dict(self._changes), self._state
         if form is None:
             return
-        self.effect.show(self._before, None, _WORKING, is_bad=False)
+        self.effect.show(self._before, None, tr(_WORKING), is_bad=False)
         before, problem = self._before, ""
         try:
             if before is None:
@@ -203,7 +205,8 @@ settings it began with: they are frozen in its folder.
         if message.number != self._state:
             return
         self._before, self._after, self._shown_state = message.before, message.after, message.number
-        self.effect.border_title = "What the changes do" if self._changes else "What a run of these takes"
+        title = mark("What the changes do") if self._changes else mark("What a run of these takes")
+        self.effect.border_title = tr(title)
         before = message.before or message.after
         self.effect.show(before, message.after, message.problem, is_bad=bool(message.problem))
         if self._saves_when_shown:
@@ -240,8 +243,8 @@ settings it began with: they are frozen in its folder.
         if (key := self.rows.selected) is None:
             return
         self._editing = key
-        self.value_line.styles.offset = (2 + KEY_WIDTH, 1 + self.rows.cursor - self.rows.top)
-        self.value_line.styles.width = max(12, self.rows.size.width - KEY_WIDTH)
+        self.value_line.styles.offset = (2 + self.rows.VALUE_AT, 1 + self.rows.cursor - self.rows.top)
+        self.value_line.styles.width = max(12, self.rows.size.width - self.rows.VALUE_AT)
         self.value_line.placeholder = key.expected
         self.value_line.password = key.is_secret
         self.value_line.open(value_of(key, self._changes))
@@ -353,18 +356,18 @@ settings it began with: they are frozen in its folder.
         try:
             await in_thread(self.room_app.bridge.write_settings)
         except (EngineError, OSError) as error:
-            self.notify(fmt.clean(str(error), keep_newlines=True), severity="error", markup=False)
+            self.notify(fmt.said(str(error), keep_newlines=True), severity="error", markup=False)
         self.action_read_form()
 
     def action_save(self) -> None:
         """Save, once it was shown what the changes do."""
         if self.value_line.is_open:
-            self.notify("Take the value with enter, or leave it with escape, first.", markup=False)
+            self.notify(tr("Take the value with enter, or leave it with escape, first."), markup=False)
         elif self._shown_state == self._state:
             self._save()
         elif not self._saves_when_shown:
             self._saves_when_shown = True
-            self.notify("Saved as soon as it stands there what the changes do.", markup=False)
+            self.notify(tr("Saved as soon as it stands there what the changes do."), markup=False)
 
     @work(exclusive=True, group="save", exit_on_error=False)
     async def _save(self) -> None:
@@ -381,14 +384,12 @@ settings it began with: they are frozen in its folder.
     @on(SettingsSaved)
     def _tell_saved(self, message: SettingsSaved) -> None:
         if message.title:
-            text = fmt.clean(f"{message.title}\n{message.remedy}".strip(), keep_newlines=True)
-            self.notify(text, title="Not saved", severity="error", timeout=15, markup=False)
+            text = fmt.said(f"{message.title}\n{message.remedy}".strip(), keep_newlines=True)
+            self.notify(text, title=tr("Not saved"), severity="error", timeout=15, markup=False)
             return
         run = live_run(self.room_app.runs)
-        rest = f" Run {fmt.clean(run.id)} goes on with its own." if run else ""
-        num = len(self._changes)
-        text = f"{num} {'key' if num == 1 else 'keys'} written into settings.toml.{rest}"
-        self.notify(text, title="Saved", markup=False)
+        text = saved_text(len(self._changes), run.id if run else "")
+        self.notify(text, title=tr("Saved"), markup=False)
         self._form, self._changes = None, {}
         self.action_read_form()
 

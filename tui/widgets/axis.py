@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from engine.records import LossPoint
 from tui import format as fmt
+from tui.language import tr
 from tui.widgets.lines import Line
 
 _SETTLED_FRAC = 0.06
@@ -75,7 +76,7 @@ def x_axis(ends: tuple[int, int], width: int, gutter: int, style: str, *, is_sho
     for index in (num_ticks, 0, *range(1, num_ticks)):
         place = round(index * (width - 1) / num_ticks)
         value = ends[0] + (ends[1] - ends[0]) * index / num_ticks
-        text = _label(value, ends) + (" tokens" if index == num_ticks else "")
+        text = _label(value, ends) + (tr(" tokens") if index == num_ticks else "")
         start = min(max(0, place - len(text) // 2), width - len(text))
         into = rule if is_short else labels
         if not is_short:

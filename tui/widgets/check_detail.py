@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tui import format as fmt
+from tui.language import mark, tr
 from tui.widgets.checklist import SIGNS, Standing, short_age
 from tui.widgets.lines import BAD, FAINT, MUTED, STRONG, TEXT, Line, crop, length, wrap
 from tui.widgets.panel import Panel
@@ -17,10 +18,10 @@ _MOST_CHARACTERS = 20_000
 """Of one text: more than anybody reads here."""
 _LEAST_LABEL_WIDTH = 9
 _REMEDY_KEYS = {
-    "close-apps": ("x", "choose what to close"),
-    "write-settings": ("a", "write a documented settings.toml"),
-    "enable-linger": ("a", "let runs outlive the logout (enable-linger)"),
-    "tick": ("space", "tick it, once it is so"),
+    "close-apps": ("x", mark("choose what to close")),
+    "write-settings": ("a", mark("write a documented settings.toml")),
+    "enable-linger": ("a", mark("let runs outlive the logout (enable-linger)")),
+    "tick": ("space", mark("tick it, once it is so")),
 }
 
 
@@ -30,7 +31,7 @@ class CheckDetail(Panel):
     HELP = "What the verdict rests on, what to do about it, and the key that does it. PgUp and PgDn move the text."
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__("Detail", id=id)
+        super().__init__(tr("Detail"), id=id)
         self._step: CheckStep | None = None
         self._check: Check | None = None
         self._is_before = False
@@ -49,7 +50,7 @@ class CheckDetail(Panel):
             found = standing.verdicts.get(step.id)
             self._check, self._is_before = found or standing.known.get(step.id), found is None
             self._state, self._running_s = standing.state_of(step.id), standing.running_s
-            title = wrap(fmt.clean(step.title[:200]), max(8, self.size.width - 2))[0]
+            title = wrap(fmt.said(step.title[:200]), max(8, self.size.width - 2))[0]
             if self.border_title != title:
                 self.border_title = title
         self.redraw()
@@ -64,19 +65,21 @@ class CheckDetail(Panel):
         lines = self._text(width)
         self._first = max(0, min(self._first, len(lines) - height))
         left = len(lines) - self._first - height
-        turns = f"PgDn: {left} more" if left > 0 else "PgUp: up" if self._first else ""
-        self.set_subtitle("  ".join(part for part in (turns, "Enter: back" if self.is_large else "") if part))
+        turns = tr("PgDn: {left} more", left=left) if left > 0 else tr("PgUp: up") if self._first else ""
+        self.set_subtitle(
+            "  ".join(part for part in (turns, tr("Enter: back") if self.is_large else "") if part)
+        )
         return lines[self._first :]
 
     def _text(self, width: int) -> list[Line]:
         if self._step is None:
-            return [[("Reading the checklist …", MUTED)]]
+            return [[(tr("Reading the checklist …"), MUTED)]]
         blocks = [self._verdict(width)]
         if self._check is not None:
             blocks += [_rows(self._check.evidence, width, MUTED if self._is_before else TEXT)]
             blocks += [figure_rows(self._check.figures, width)]
             if self._check.remedy:
-                blocks += [[[("What to do", STRONG)], *_rows(self._check.remedy, width, TEXT)]]
+                blocks += [[[(tr("What to do"), STRONG)], *_rows(self._check.remedy, width, TEXT)]]
             blocks += [[] if self._is_before else _key_rows(keys_of(self._check), width)]
         lines: list[Line] = []
         for block in blocks:
@@ -86,35 +89,44 @@ class CheckDetail(Panel):
     def _verdict(self, width: int) -> list[Line]:
         """The state in its word, and how old and how long in the making it is."""
         sign, word, style = SIGNS[self._state]
-        head = f"{sign} {word}"
+        head = f"{sign} {tr(word)}"
         if self._check is None or self._is_before:
-            for_s = (
-                f" for {self._running_s:.0f} s"
-                if self._state == "running" and (self._running_s or 0) >= 1
-                else ""
-            )
-            lines: list[Line] = [[(f"{head}{for_s}", style)]]
+            running_s = self._running_s or 0
+            if self._state == "running" and running_s >= 1:
+                head = tr("{head} for {seconds} s", head=head, seconds=round(running_s))
+            lines: list[Line] = [[(head, style)]]
             if self._check is not None:
-                before = SIGNS[self._check.status]
-                age = "" if self._check.at is None else f" {short_age(time.time() - self._check.at)} ago"
-                lines += _rows(f"{before[0]} {before[1]}{age}; this no longer counts:", width, FAINT)
+                lines += _rows(self._before_text(), width, FAINT)
             return lines
         if self._check.blocking:
-            head, style = f"{head}, blocks the start", BAD
+            head, style = tr("{head}, blocks the start", head=head), BAD
         took_s = self._check.seconds
-        took = "" if took_s is None or took_s < 0.05 else f"took {took_s:.1f} s"
+        took = (
+            "" if took_s is None or took_s < 0.05 else tr("took {seconds} s", seconds=fmt.number(took_s, 1))
+        )
         line: Line = [(head, style)]
         gap = width - length(line) - len(took)
         return [[*line, (" " * gap, TEXT), (took, FAINT)] if took and gap >= 2 else line]
 
+    def _before_text(self) -> str:
+        """What the verdict of before was, and how old it is."""
+        assert self._check is not None
+        sign, word, _ = SIGNS[self._check.status]
+        verdict = f"{sign} {tr(word)}"
+        if self._check.at is None:
+            return tr("{verdict}; this no longer counts:", verdict=verdict)
+        age = short_age(time.time() - self._check.at)
+        return tr("{verdict} {age} ago; this no longer counts:", verdict=verdict, age=age)
+
 
 def keys_of(check: Check) -> list[tuple[str, str]]:
     """The keys that do something about a verdict, and what each does."""
-    keys = [_REMEDY_KEYS[check.remedy_action]] if check.remedy_action in _REMEDY_KEYS else []
+    key, does = _REMEDY_KEYS.get(check.remedy_action, ("", ""))
+    keys = [(key, tr(does))] if key else []
     if check.blocking and check.is_waivable:
-        keys.append(("w", "waive it for the next start, with a reason"))
+        keys.append(("w", tr("waive it for the next start, with a reason")))
     if check.status == "waived":
-        keys.append(("w", "take the waiver back"))
+        keys.append(("w", tr("take the waiver back")))
     return keys
 
 
@@ -128,7 +140,7 @@ def _key_rows(keys: list[tuple[str, str]], width: int) -> list[Line]:
 
 
 def _rows(text: str, width: int, style: str) -> list[Line]:
-    cleaned = fmt.clean(text[:_MOST_CHARACTERS], keep_newlines=True)
+    cleaned = fmt.said(text[:_MOST_CHARACTERS], keep_newlines=True)
     return [[(row, style)] for row in wrap(cleaned, width)] if cleaned else []
 
 
@@ -141,17 +153,17 @@ def figure_rows(figures: tuple[Figure, ...], width: int) -> list[Line]:
         return []
     columns = [
         (heading, [_told(figure, value(figure), heading) for figure in figures])
-        for heading, value in (("before", _before), ("now", _now), ("limit", _needed))
+        for heading, value in ((mark("before"), _before), (mark("now"), _now), (mark("limit"), _needed))
         if heading == "now" or any(value(figure) is not None for figure in figures)
     ]
-    widths = [max(len(heading), *map(len, texts)) for heading, texts in columns]
-    labels = [fmt.clean(figure.label) for figure in figures]
+    widths = [max(len(tr(heading)), *map(len, texts)) for heading, texts in columns]
+    labels = [fmt.said(figure.label) for figure in figures]
     wanted = max(length([(label, MUTED)]) for label in labels)
     gap = 2 if wanted + sum(widths) + 2 * len(widths) <= width else 1
     label_width = min(wanted, width - sum(widths) - gap * len(widths))
     is_stacked = label_width < min(wanted, _LEAST_LABEL_WIDTH)
     label_width = 2 if is_stacked else label_width
-    cells = [f"{heading:>{size + gap}}" for (heading, _), size in zip(columns, widths, strict=True)]
+    cells = [f"{tr(heading):>{size + gap}}" for (heading, _), size in zip(columns, widths, strict=True)]
     lines: list[Line] = [[(" " * label_width + "".join(cells), FAINT)]]
     for index, label in enumerate(labels):
         row: Line = [(" " * label_width, TEXT)]
@@ -194,5 +206,5 @@ def figure_text(figure: Figure, value: float | None) -> str:
     if figure.unit == "frac":
         return fmt.percent(value)
     if figure.unit == "s":
-        return f"{value:.3g} s" if value < 60 else fmt.duration(value)
-    return f"{fmt.count(value)} tok/s" if figure.unit == "tokens_per_s" else fmt.count(value)
+        return f"{fmt.figures(value)} {tr('s')}" if value < 60 else fmt.duration(value)
+    return tr("{speed} tok/s", speed=fmt.count(value)) if figure.unit == "tokens_per_s" else fmt.count(value)

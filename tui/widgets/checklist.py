@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.binding import Binding, BindingType
 
 from tui import format as fmt
+from tui.language import mark, tr
 from tui.widgets.lines import (
     BAD,
     BLUE,
@@ -31,14 +32,14 @@ if TYPE_CHECKING:
 LAST_STEP = "rehearsal"
 """It begins when all the others are through."""
 SIGNS = {
-    "pass": ("✓", "pass", GOOD),
-    "warn": ("!", "warn", DOUBTFUL),
-    "fail": ("✗", "FAIL", BAD),
-    "waived": ("~", "waived", ORANGE),
-    "skipped": ("–", "skipped", MUTED),
-    "running": ("…", "running", BLUE),
-    "waiting": ("·", "waiting", FAINT),
-    "unknown": ("·", "unknown", FAINT),
+    "pass": ("✓", mark("pass"), GOOD),
+    "warn": ("!", mark("warn"), DOUBTFUL),
+    "fail": ("✗", mark("FAIL"), BAD),
+    "waived": ("~", mark("waived"), ORANGE),
+    "skipped": ("–", mark("skipped"), MUTED),
+    "running": ("…", mark("running"), BLUE),
+    "waiting": ("·", mark("waiting"), FAINT),
+    "unknown": ("·", mark("unknown"), FAINT),
 }
 """Shape, word and colour of each state: any one of the three tells it."""
 _STATE_WIDTH = 9
@@ -87,7 +88,7 @@ class CheckList(PickList):
     ]
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__("Checks", id=id)
+        super().__init__(tr("Checks"), id=id)
         self._standing = Standing()
 
     def show(self, standing: Standing) -> None:
@@ -117,18 +118,18 @@ class CheckList(PickList):
         sign, word, style = SIGNS[before.status if before else self._standing.state_of(step.id)]
         is_wide = width >= _EVIDENCE_FROM
         title = (
-            fmt.clean(check.title if check else step.title),
+            fmt.said(check.title if check else step.title),
             STRONG if check and check.blocking else TEXT,
         )
         if before:
             title, style = (title[0], MUTED), FAINT
         head = _dotted(title, self._time(step.id, before), _HEAD_WIDTH if is_wide else width)
-        line: Line = [*head, (f"{sign} {word}".ljust(_STATE_WIDTH), style)]
+        line: Line = [*head, (f"{sign} {tr(word)}".ljust(_STATE_WIDTH), style)]
         told = check or before
         if is_wide and told is not None:
             is_quiet = told.status in ("pass", "skipped")
             behind = FAINT if before else MUTED if is_quiet else TEXT
-            line += [("  ", TEXT), (fmt.clean(told.evidence[: 4 * width]), behind)]
+            line += [("  ", TEXT), (fmt.said(told.evidence)[: 4 * width], behind)]
         return crop(line, width)
 
     def _time(self, step_id: str, before: Check | None) -> str:
@@ -138,7 +139,7 @@ class CheckList(PickList):
         running_s = self._standing.running_s
         if running_s is None or running_s < 1 or self._standing.state_of(step_id) != "running":
             return ""
-        return f"{running_s:.0f} s"
+        return f"{running_s:.0f} {tr('s')}"
 
 
 def _dotted(title: tuple[str, str], told: str, width: int) -> Line:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from engine.records import CostView
 from tui import format as fmt
+from tui.language import mark, tr
 from tui.widgets.lines import FAINT, MUTED, ORANGE, STRONG, TEXT, Line, crop
 from tui.widgets.panel import Panel
 
@@ -19,7 +20,7 @@ class CostPanel(Panel):
     )
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__("Cost", id=id)
+        super().__init__(tr("Cost"), id=id)
         self._cost: CostView | None = None
         self._is_over = False
 
@@ -33,9 +34,8 @@ class CostPanel(Panel):
         cost = self._cost
         if cost is None:
             return []
-        has_hours = cost.projected_hours is not None
         basis_width = width - _LABEL_WIDTH - _MONEY_WIDTH - 1
-        label = "in all" if self._is_over else "so far"
+        label = tr("in all") if self._is_over else tr("so far")
         rows = [
             _row(
                 label,
@@ -44,39 +44,46 @@ class CostPanel(Panel):
                 STRONG,
             ),
             _row(
-                "to the end",
+                tr("to the end"),
                 fmt.money(cost.projected_cost, cost.currency),
-                _first_that_fits(
-                    basis_width,
-                    *([f"{fmt.kwh(cost.projected_kwh)} in {fmt.hours(cost.projected_hours)}"] * has_hours),
-                    fmt.kwh(cost.projected_kwh),
-                ),
+                _first_that_fits(basis_width, *_projected(cost)),
                 TEXT,
             ),
             _cloud_row(cost, basis_width),
         ]
         if self._is_over:
             del rows[1]
-        machine, gpu = fmt.clean(cost.machine_source or "unknown"), fmt.clean(cost.gpu_source or "none")
+        machine = tr(fmt.clean(cost.machine_source or mark("unknown")))
+        gpu = tr(fmt.clean(cost.gpu_source or mark("none")))
         if height < 6:
             source = _first_that_fits(
-                width - _LABEL_WIDTH, f"machine {machine}, GPU {gpu}", f"{machine}, GPU {gpu}"
+                width - _LABEL_WIDTH,
+                tr("machine {machine}, GPU {gpu}", machine=machine, gpu=gpu),
+                f"{machine}, GPU {gpu}",
             )
-            rows.append([("source".ljust(_LABEL_WIDTH), MUTED), (source, FAINT)])
+            rows.append([(tr("source").ljust(_LABEL_WIDTH), MUTED), (source, FAINT)])
         else:
             rows += [
-                _row("machine", fmt.energy(cost.machine_energy_j), machine, TEXT),
+                _row(tr("machine"), fmt.energy(cost.machine_energy_j), machine, TEXT),
                 _row("GPU", fmt.energy(cost.gpu_energy_j), gpu, TEXT),
                 _row(
-                    "price",
-                    f"{cost.price_per_kwh:g} {cost.currency}",
-                    _first_that_fits(basis_width, "a kWh, yours to set", "a kWh"),
+                    tr("price"),
+                    f"{fmt.short(cost.price_per_kwh)} {cost.currency}",
+                    _first_that_fits(basis_width, tr("a kWh, yours to set"), tr("a kWh")),
                     TEXT,
                 ),
             ]
         if cost.gap_s >= 1:
-            rows.append(_row("not counted", fmt.duration(cost.gap_s), "without a reading", TEXT))
+            rows.append(_row(tr("not counted"), fmt.duration(cost.gap_s), tr("without a reading"), TEXT))
         return [crop(row, width) for row in rows]
+
+
+def _projected(cost: CostView) -> list[str]:
+    """The energy to the end, with its hours where they are known, and without."""
+    energy = fmt.kwh(cost.projected_kwh)
+    if cost.projected_hours is None:
+        return [energy]
+    return [tr("{energy} in {hours}", energy=energy, hours=fmt.hours(cost.projected_hours)), energy]
 
 
 def _row(label: str, amount: str, basis: str, style: str) -> Line:
@@ -91,9 +98,11 @@ def _first_that_fits(width: int, *texts: str) -> str:
 def _cloud_row(cost: CostView, basis_width: int) -> Line:
     cloud = cost.cloud
     if cloud is None:
-        return _row("cloud", fmt.UNKNOWN, "no offer", TEXT)
+        return _row(tr("cloud"), fmt.UNKNOWN, tr("no offer"), TEXT)
     gpu = fmt.clean(cloud.gpu).removeprefix("NVIDIA ")
-    hours = f"{cloud.hours:g} h" if cloud.hours and cloud.hours >= 24 else fmt.hours(cloud.hours)
-    price = f"{hours} at {cloud.usd_per_hour:.2f}"
-    basis = _first_that_fits(basis_width, f"{price} USD, {fmt.clean(cloud.kind)}", f"{price} USD", price)
-    return _row(f"cloud {gpu}"[: _LABEL_WIDTH - 1], fmt.money(cloud.usd, "USD"), basis, ORANGE)
+    hours = (
+        f"{fmt.short(cloud.hours)} {tr('h')}" if cloud.hours and cloud.hours >= 24 else fmt.hours(cloud.hours)
+    )
+    price = tr("{hours} at {price}", hours=hours, price=fmt.number(cloud.usd_per_hour, 2))
+    basis = _first_that_fits(basis_width, f"{price} USD, {tr(fmt.clean(cloud.kind))}", f"{price} USD", price)
+    return _row(tr("cloud {gpu}", gpu=gpu)[: _LABEL_WIDTH - 1], fmt.money(cloud.usd, "USD"), basis, ORANGE)

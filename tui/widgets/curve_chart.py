@@ -17,6 +17,7 @@ from textual.message import Message
 
 from engine.records import LossPoint
 from tui import format as fmt
+from tui.language import tr
 from tui.widgets.axis import column_means, nice_step, ticks, x_axis, y_range
 from tui.widgets.braille import BrailleField
 from tui.widgets.lines import MUTED, STRONG, Line, cut, length
@@ -161,7 +162,9 @@ class CurveChart(Panel):
         self._name_looks()
 
     def _name_looks(self) -> None:
-        looks = [word for word, is_on in (("log", self.is_log), ("smoothed", self.is_smooth)) if is_on]
+        looks = [
+            word for word, is_on in ((tr("log"), self.is_log), (tr("smoothed"), self.is_smooth)) if is_on
+        ]
         self.border_title = ", ".join([self._title, *looks])
         self.redraw()
 
@@ -215,7 +218,7 @@ class CurveChart(Panel):
             return [[]] * (height // 2) + [[(self._waiting_for.center(width), MUTED)]]
         low, high, step = y_range(self._drawn_points(width) or points, self._ends[1], is_log=self.is_log)
         digits = max(0, -math.floor(math.log10(step)))
-        gutter = max(len(f"{high:.{digits}f}"), len(f"{low:.{digits}f}")) + 1
+        gutter = max(len(fmt.number(high, digits)), len(fmt.number(low, digits))) + 1
         is_roomy = height >= _ROOMY_HEIGHT
         field_width, field_height = width - gutter - 1, height - (3 if is_roomy else 1)
         if field_width < _SMALLEST_FIELD[0] or field_height < _SMALLEST_FIELD[1]:
@@ -224,7 +227,9 @@ class CurveChart(Panel):
         field = BrailleField(field_width, field_height)
         scale = _Scale(self._ends, low, high, field, self.is_log)
         self._plot(field, scale)
-        labels = {scale.row(value): f"{value:.{digits}f}" for value in ticks(low, high, step, field_height)}
+        labels = {
+            scale.row(value): fmt.number(value, digits) for value in ticks(low, high, step, field_height)
+        }
         rows: list[Line] = [
             [(labels.get(y, "").rjust(gutter - 1), AXIS), ("┤" if y in labels else "│", AXIS), *row]
             for y, row in enumerate(field.lines(AXIS))
@@ -265,7 +270,7 @@ class CurveChart(Panel):
         """What the cursor reads, the longest way of saying it first."""
         read = [(curve, point) for curve in self._curves if (point := self.reading(curve)) is not None]
         if not read:
-            return [[("nothing here", MUTED)]]
+            return [[(tr("nothing here"), MUTED)]]
         at = read[0][1]
         words: Line = []
         short: Line = []
@@ -278,10 +283,10 @@ class CurveChart(Panel):
                 tokens=self.cursor_tokens or 0, loss=math.nan
             )  # runs that were elsewhere at other times
         place: Line = [(fmt.count(at.tokens), STRONG)]
-        step: Line = [(f"  step {at.step}", MUTED)] if at.step is not None else []
+        step: Line = [(tr("  step {step}", step=at.step), MUTED)] if at.step is not None else []
         when: Line = [(f"  {fmt.clock(at.at, time.time())}", MUTED)] if at.at is not None else []
         return [
-            [*place, (" tokens", MUTED), *step, *when, *words],
+            [*place, (tr(" tokens"), MUTED), *step, *when, *words],
             [*place, *step, *when, *short],
             [*place, *when, *short],
             [*place, *short],

@@ -9,6 +9,7 @@ from textual.events import Click
 
 from engine import __version__
 from tui import format as fmt
+from tui.language import tr
 from tui.modes import MODES
 from tui.verbs import live_run, state_sign
 from tui.widgets.lines import DOUBTFUL, FAINT, MUTED, STRONG, Line, Lines, length, ruled
@@ -45,15 +46,18 @@ class HeaderLine(Lines):
         self._has_run = shown is not None
         if shown is None:
             is_read = bool(runs) or getattr(self.app, "followed_id", None) is None
-            self._state = [("no run going" if is_read else "reading …", MUTED)]
+            self._state = [(tr("no run going") if is_read else tr("reading …"), MUTED)]
         else:
             sign, word, style = state_sign(shown.status, shown.is_stale)
             self._state = [(f"{sign} {word}", style)]
         self._note = []
         if shown is not None and shown.version not in ("", __version__):
-            self._note += [(f"run by {fmt.clean(shown.version)}", DOUBTFUL), ("  ", MUTED)]
+            self._note += [
+                (tr("run by {version}", version=fmt.clean(shown.version)), DOUBTFUL),
+                ("  ", MUTED),
+            ]
         if getattr(self.app, "is_read_only", False):
-            self._note += [("read-only", STRONG), ("  ", MUTED)]
+            self._note += [(tr("read-only"), STRONG), ("  ", MUTED)]
         self.redraw()
 
     def draw(self, width: int, height: int) -> list[Line]:
@@ -78,7 +82,7 @@ class HeaderLine(Lines):
         for number, mode in enumerate(MODES, start=1):
             is_current = mode.name == self._mode
             key = own.get(f"app.{mode.name}", str(number)).partition(",")[0]
-            label = mode.short if is_narrow and not is_current else mode.title
+            label = tr(mode.short if is_narrow and not is_current else mode.title)
             gap = "" if is_narrow and not is_current else " "
             tabs.append((f"{gap}{key} {label}{gap}", CURRENT if is_current else MUTED))
             if is_narrow:

@@ -11,6 +11,7 @@ from textual.binding import ActiveBinding
 from textual.events import Click
 from textual.screen import Screen
 
+from tui.language import tr
 from tui.widgets.lines import FAINT, MUTED, Line, Lines, length
 
 DISABLED, KEY = FAINT, "key-line--key"
@@ -49,7 +50,7 @@ class KeyLine(Lines):
         for active in self._shown():
             key, binding = self.app.get_key_display(active.binding), active.binding
             styles = (KEY, MUTED) if active.enabled else (DISABLED, DISABLED)
-            piece: Line = [(key, styles[0]), (f" {binding.description}", styles[1])]
+            piece: Line = [(key, styles[0]), (f" {tr(binding.description)}", styles[1])]
             start = length(line)
             if start + length(piece) > width:
                 break

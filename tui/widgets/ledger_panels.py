@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from engine.bill import BreakEven, DayLine, EntryDetail, StorageBook
 from engine.records import LedgerEntry
 from tui import format as fmt
+from tui.language import tr
 from tui.widgets.lines import BLUE, FAINT, MUTED, ORANGE, STRONG, TEXT, Line, crop, length
 from tui.widgets.panel import Panel
 from tui.widgets.plan_panels import bar
@@ -24,7 +25,7 @@ class BooksPanel(Panel):
     )
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__("Compute · Storage · Energy", id=id)
+        super().__init__(tr("Compute · Storage · Energy"), id=id)
         self._entry: LedgerEntry | None = None
         self._storage: StorageBook | None = None
 
@@ -37,7 +38,7 @@ class BooksPanel(Panel):
         """Three columns, or what fits of them."""
         entry = self._entry
         if entry is None:
-            return [[("No entry yet: a run makes one.", MUTED)]]
+            return [[(tr("No entry yet: a run makes one."), MUTED)]]
         books = (_compute(entry), _storage(entry, self._storage), _energy(entry))
         gap = 2
         column = (width - gap * (len(books) - 1)) // len(books)
@@ -56,41 +57,44 @@ class BooksPanel(Panel):
 def _compute(entry: LedgerEntry) -> list[Row]:
     per_million = None if entry.cost is None or not entry.tokens else entry.cost / entry.tokens * 1e6
     return [
-        ("took", fmt.duration(entry.elapsed_s)),
-        ("tokens", fmt.count(entry.tokens)),
-        ("1 M cost", fmt.money(per_million, entry.currency)),
-        ("speed", f"{fmt.count(entry.training_tokens_per_s)} tok/s"),
-        ("memory", fmt.size(entry.memory_bytes)),
-        ("restarts", str(entry.restarts)),
-        ("validated", fmt.number(entry.val_loss, 3)),
-        ("bits/byte", fmt.number(entry.val_bits_per_byte, 3)),
-        ("device", fmt.clean(entry.device)),
-        ("corpus", fmt.clean(entry.corpus)),
-        ("began", fmt.date(entry.started_at)),
-        ("booked", fmt.date(entry.at)),
-        ("waived", fmt.clean(entry.waivers) if entry.waivers not in ("", "{}") else "nothing"),
+        (tr("took"), fmt.duration(entry.elapsed_s)),
+        (tr("tokens"), fmt.count(entry.tokens)),
+        (tr("1 M cost"), fmt.money(per_million, entry.currency)),
+        (tr("speed"), tr("{speed} tok/s", speed=fmt.count(entry.training_tokens_per_s))),
+        (tr("memory"), fmt.size(entry.memory_bytes)),
+        (tr("restarts"), str(entry.restarts)),
+        (tr("validated"), fmt.number(entry.val_loss, 3)),
+        (tr("bits/byte"), fmt.number(entry.val_bits_per_byte, 3)),
+        (tr("device"), fmt.clean(entry.device)),
+        (tr("corpus"), fmt.clean(entry.corpus)),
+        (tr("began"), fmt.date(entry.started_at)),
+        (tr("booked"), fmt.date(entry.at)),
+        (tr("waived"), fmt.clean(entry.waivers) if entry.waivers not in ("", "{}") else tr("nothing")),
     ]
 
 
 def _storage(entry: LedgerEntry, book: StorageBook | None) -> list[Row]:
     rows = [
-        ("run", fmt.size(entry.storage_bytes)),
-        ("checkpts", fmt.size(entry.checkpoints_bytes)),
-        ("model", fmt.size(entry.model_bytes)),
-        ("shards", fmt.size(entry.shards_bytes)),
+        (tr("run"), fmt.size(entry.storage_bytes)),
+        (tr("checkpts"), fmt.size(entry.checkpoints_bytes)),
+        (tr("model"), fmt.size(entry.model_bytes)),
+        (tr("shards"), fmt.size(entry.shards_bytes)),
     ]
     if book is None:
-        return [*rows, ("run.db", fmt.size(entry.database_bytes)), ("text", fmt.size(entry.corpus_bytes))]
+        return [*rows, ("run.db", fmt.size(entry.database_bytes)), (tr("text"), fmt.size(entry.corpus_bytes))]
     return [
         *rows,
-        ("can go", fmt.size(book.retention_bytes)),
-        ("at end", fmt.size(book.forecast_bytes)),
-        ("month", f"{fmt.money(book.cloud_usd_per_month, 'USD')} in the cloud"),
+        (tr("can go"), fmt.size(book.retention_bytes)),
+        (tr("at end"), fmt.size(book.forecast_bytes)),
+        (
+            tr("month"),
+            tr("{amount} in the cloud", amount=fmt.money(book.cloud_usd_per_month, "USD")),
+        ),
         ("run.db", fmt.size(book.database_bytes)),
-        ("text", fmt.size(book.corpus_bytes)),
+        (tr("text"), fmt.size(book.corpus_bytes)),
         *((fmt.clean(point.name), fmt.size(point.num_bytes)) for point in reversed(book.checkpoints)),
-        ("", fmt.clean(book.retention_basis)),
-        ("", fmt.clean(book.cloud_basis)),
+        ("", fmt.said(book.retention_basis)),
+        ("", fmt.said(book.cloud_basis)),
     ]
 
 
@@ -98,18 +102,18 @@ def _energy(entry: LedgerEntry) -> list[Row]:
     known = entry.machine_energy_j
     joules = None if known is None or not entry.tokens else known / entry.tokens
     at_least = "≥ " if entry.gap_s >= 1 and known is not None else ""
-    co2 = fmt.UNKNOWN if entry.grams_co2 is None else f"{entry.grams_co2:.3g} g"
+    co2 = fmt.UNKNOWN if entry.grams_co2 is None else f"{fmt.figures(entry.grams_co2)} g"
     return [
-        ("machine", f"{at_least}{fmt.energy(known)}"),
-        ("source", fmt.clean(entry.energy_source or fmt.UNKNOWN)),
+        (tr("machine"), f"{at_least}{fmt.energy(known)}"),
+        (tr("source"), tr(fmt.clean(entry.energy_source or fmt.UNKNOWN))),
         ("GPU", fmt.energy(entry.gpu_energy_j)),
-        ("J/token", fmt.UNKNOWN if joules is None else f"{joules:.3g}"),
-        ("cost", f"{at_least}{fmt.money(entry.cost, entry.currency)}"),
-        ("a kWh", f"{entry.price_per_kwh:g} {entry.currency}"),
-        ("mean", fmt.whole(entry.machine_watts_mean, "W")),
-        ("GPU max", f"{fmt.whole(entry.gpu_watts_max, 'W')}, {fmt.whole(entry.gpu_celsius_max, '°C')}"),
-        ("CPU max", fmt.whole(entry.cpu_celsius_max, "°C")),
-        ("gaps", fmt.duration(entry.gap_s)),
+        (tr("J/token"), fmt.UNKNOWN if joules is None else fmt.figures(joules)),
+        (tr("cost"), f"{at_least}{fmt.money(entry.cost, entry.currency)}"),
+        (tr("a kWh"), f"{fmt.short(entry.price_per_kwh)} {entry.currency}"),
+        (tr("mean"), fmt.whole(entry.machine_watts_mean, "W")),
+        (tr("GPU max"), f"{fmt.whole(entry.gpu_watts_max, 'W')}, {fmt.whole(entry.gpu_celsius_max, '°C')}"),
+        (tr("CPU max"), fmt.whole(entry.cpu_celsius_max, "°C")),
+        (tr("gaps"), fmt.duration(entry.gap_s)),
         ("CO2", co2),
     ]
 
@@ -120,7 +124,7 @@ class PredictedPanel(Panel):
     HELP = "What the plan said of the whole run as it started, and what came."
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__("Plan → actual", id=id)
+        super().__init__(tr("Plan → actual"), id=id)
         self._entry: LedgerEntry | None = None
 
     def show(self, entry: LedgerEntry | None) -> None:
@@ -134,24 +138,28 @@ class PredictedPanel(Panel):
         if entry is None:
             return []
         if entry.predicted_memory_bytes is None:
-            return [[("No plan was kept.", MUTED)]]
+            return [[(tr("No plan was kept."), MUTED)]]
         money = fmt.money(entry.predicted_cost, entry.currency).removesuffix(f" {entry.currency}")
         rows = [
-            ("time", fmt.hours(entry.predicted_hours), fmt.duration(entry.elapsed_s)),
-            ("used", fmt.kwh(entry.predicted_machine_kwh), fmt.energy(entry.machine_energy_j)),
-            ("cost", money, fmt.money(entry.cost, entry.currency)),
-            ("held", fmt.size(entry.predicted_memory_bytes), fmt.size(entry.memory_bytes)),
+            (tr("time"), fmt.hours(entry.predicted_hours), fmt.duration(entry.elapsed_s)),
+            (tr("used"), fmt.kwh(entry.predicted_machine_kwh), fmt.energy(entry.machine_energy_j)),
+            (tr("cost"), money, fmt.money(entry.cost, entry.currency)),
+            (tr("held"), fmt.size(entry.predicted_memory_bytes), fmt.size(entry.memory_bytes)),
             ("GPU", fmt.kwh(entry.predicted_gpu_kwh), fmt.energy(entry.gpu_energy_j)),
         ]
-        lines: list[Line] = [
-            [(label.ljust(6), MUTED), (said, TEXT), (" → ", FAINT), (came, STRONG)]
-            for label, said, came in rows
-        ]
+        lines = [_planned_row(label, said, came, width) for label, said, came in rows]
         share = entry.tokens / entry.tokens_total if entry.tokens_total else 1.0
         if share < 1:
-            lines[4:] = [[(f"planned whole; {fmt.percent(share)} done", MUTED)], *lines[4:]]
-        lines.append([(fmt.clean(entry.predicted_basis), FAINT)])
+            lines[4:] = [[(tr("planned whole; {share} done", share=fmt.percent(share)), MUTED)], *lines[4:]]
+        lines.append([(fmt.said(entry.predicted_basis), FAINT)])
         return [crop(line, width) for line in lines[:height]]
+
+
+def _planned_row(label: str, said: str, came: str, width: int) -> Line:
+    """Plan and actual; where both are too long, a planned duration keeps its larger unit."""
+    if 6 + len(said) + 3 + len(came) > width:
+        said = " ".join(said.split()[:2])
+    return [(label.ljust(6), MUTED), (said, TEXT), (" → ", FAINT), (came, STRONG)]
 
 
 class CloudBarsPanel(Panel):
@@ -160,7 +168,7 @@ class CloudBarsPanel(Panel):
     HELP = "Electricity here, and the rent that the same work would have cost elsewhere, in your currency."
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__("Here and in the cloud", id=id)
+        super().__init__(tr("Here and in the cloud"), id=id)
         self._entry: LedgerEntry | None = None
         self._even: Sequence[BreakEven] = ()
 
@@ -176,7 +184,7 @@ class CloudBarsPanel(Panel):
             return []
         is_wide = width >= 34
         offers = [(_name(even, is_wide), even.cloud, ORANGE) for even in self._even]
-        amounts: list[tuple[str, float | None, str]] = [("here", entry.cost, BLUE), *offers]
+        amounts: list[tuple[str, float | None, str]] = [(tr("here"), entry.cost, BLUE), *offers]
         most = max((amount for _, amount, _ in amounts if amount is not None), default=0.0)
         name_width = min(20, max(len(name) for name, _, _ in amounts)) + 1
         moneys = [fmt.money(amount, entry.currency) for _, amount, _ in amounts]
@@ -192,14 +200,14 @@ class CloudBarsPanel(Panel):
             ]
             lines.append(crop(line, width))
         if any(even.cloud is None for even in self._even) and len(lines) < height:
-            lines.append(crop([("set cloud.currency_per_usd to compare", MUTED)], width))
+            lines.append(crop([(tr("set cloud.currency_per_usd to compare"), MUTED)], width))
         return lines
 
 
 def _name(even: BreakEven, is_wide: bool) -> str:
     """An offer in few letters: how it is sold, and where there is room on what."""
-    short = {"quoted": "course", "on-demand": "rented", "marketplace": "market"}
-    kind = short.get(even.kind, fmt.clean(even.kind))
+    short = {"quoted": tr("course"), "on-demand": tr("rented"), "marketplace": tr("market")}
+    kind = short.get(even.kind, tr(fmt.clean(even.kind)))
     gpu = fmt.clean(even.gpu).removeprefix("NVIDIA ").removeprefix("GeForce ")
     return f"{kind} {gpu}" if is_wide else kind
 
@@ -211,7 +219,7 @@ class DaysPanel(Panel):
     _BLOCKS = " ▁▂▃▄▅▆▇█"
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__("Money a day", id=id)
+        super().__init__(tr("Money a day"), id=id)
         self._days: list[tuple[str, float]] = []
         self._currency = ""
 
@@ -227,17 +235,19 @@ class DaysPanel(Panel):
     def draw(self, width: int, height: int) -> list[Line]:
         """A column a day, its scale above, the first and the last day below."""
         if not self._days:
-            return [[("No day is known yet.", MUTED)]]
+            return [[(tr("No day is known yet."), MUTED)]]
         wide = 2 if 2 * len(self._days) <= width else 1
         days = self._days[-(width // wide) :]
         most = max(cost for _, cost in days)
         rows = max(1, height - 2)
         levels = [round(cost / most * rows * 8) if most else 0 for _, cost in days]
         levels = [max(1, level) for level in levels]
-        lines: list[Line] = [[("max ", MUTED), (fmt.money(most, self._currency), TEXT)]]
+        lines: list[Line] = [[(tr("max "), MUTED), (fmt.money(most, self._currency), TEXT)]]
         for below in range(rows - 1, -1, -1):
             cells = (self._BLOCKS[min(8, max(0, level - 8 * below))] for level in levels)
             lines.append([("".join((cell * wide)[:wide] for cell in cells), BLUE)])
         first, last = days[0][0], days[-1][0]
-        lines.append([(last if first == last else f"{first[5:]} to {last[5:]}", MUTED)])
+        text = tr("{first} to {last}", first=fmt.day_of_year(first), last=fmt.day_of_year(last))
+        text = fmt.day(last) if first == last else text
+        lines.append([(text, MUTED)])
         return [crop(line, width) for line in lines[:height]]

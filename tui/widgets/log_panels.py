@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from engine.story import AFTER, BEFORE, OUTPUT, LogLine, LogView
 from tui import format as fmt
+from tui.language import mark, tr
 from tui.widgets.lines import BAD, BLUE, DOUBTFUL, FAINT, MUTED, STRONG, TEXT, Line, wrap
 from tui.widgets.panel import Panel
 from tui.widgets.rows import Rows
@@ -34,7 +35,7 @@ class LogRows(Rows):
     """
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__("Log", id=id)
+        super().__init__(tr("Log"), id=id)
         self._lines: list[LogLine] = []
         self._view: LogView | None = None
         self._found = ""
@@ -67,7 +68,7 @@ class LogRows(Rows):
     def when_empty(self) -> list[Line]:
         """A filter may leave nothing, and a run may have told nothing."""
         has_more = self._view is not None and self._view.lines
-        return [[("The filter leaves nothing." if has_more else "Nothing was told yet.", MUTED)]]
+        return [[(tr("The filter leaves nothing.") if has_more else tr("Nothing was told yet."), MUTED)]]
 
     def row(self, index: int, width: int) -> Line:
         """Time, sign, source where there is room, text."""
@@ -79,13 +80,14 @@ class LogRows(Rows):
         row: Line = [(at, MUTED), (f" {sign} ", style)]
         if width >= _WIDE_ROW:
             row.append((fmt.clean(line.source)[: _SOURCE_WIDTH - 1].ljust(_SOURCE_WIDTH), FAINT))
-        return [*row, *self._marked(fmt.clean(line.text[: width * 4]), style)]
+        return [*row, *self._marked(shown_text(line)[: width * 4], style)]
 
     def _gap(self, line: LogLine) -> str:
         assert self._view is not None
         is_before = line.kind == BEFORE
         num_bytes = self._view.bytes_before if is_before else self._view.bytes_after
-        return f"{fmt.size_decimal(num_bytes)} of output {'before' if is_before else 'after'} this"
+        text = mark("{amount} of output before this") if is_before else mark("{amount} of output after this")
+        return tr(text, amount=fmt.size_decimal(num_bytes))
 
     def _marked(self, text: str, style: str) -> Line:
         """The text with every place of what is searched for marked."""
@@ -107,7 +109,7 @@ class LinePanel(Panel):
     HELP = "The selected line whole, with its time, its source and its kind. y copies it."
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__("Line", id=id)
+        super().__init__(tr("Line"), id=id)
         self._line: LogLine | None = None
 
     def show(self, line: LogLine | None) -> None:
@@ -121,15 +123,21 @@ class LinePanel(Panel):
         line = self._line
         if line is None or line.kind in GAPS:
             return []
-        at = "time unknown" if line.at is None else fmt.date(line.at) + time_of(line)
+        at = tr("time unknown") if line.at is None else fmt.date(line.at) + time_of(line)
         kind = f"  {fmt.clean(line.kind)}" if line.kind else ""
         level = f"  {fmt.clean(line.level)}" if line.level else ""
-        head: Line = [(at, MUTED), (f"  {fmt.clean(line.source)}", BLUE), (f"{level}{kind}", STRONG)]
-        text = fmt.clean(line.text[:_MOST_CHARACTERS], keep_newlines=True)
+        head: Line = [(at, MUTED), (f"  {tr(fmt.clean(line.source))}", BLUE), (f"{level}{kind}", STRONG)]
+        text = shown_text(line, keep_newlines=True)
         rows = wrap(text, width)
         if len(rows) > height - 1:
-            rows = [*rows[: max(0, height - 2)], "… z shows all of it"]
+            rows = [*rows[: max(0, height - 2)], tr("… z shows all of it")]
         return [head, *([(row, TEXT)] for row in rows)]
+
+
+def shown_text(line: LogLine, *, keep_newlines: bool = False) -> str:
+    """What a line says: events in the language, output as it came."""
+    write = fmt.clean if line.source == OUTPUT else fmt.said
+    return write(line.text[:_MOST_CHARACTERS], keep_newlines=keep_newlines)
 
 
 def time_of(line: LogLine) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from engine.records import LossPoint
+from tui.language import tr
 from tui.widgets.axis import x_end
 from tui.widgets.curve_chart import Curve, CurveChart, round_ends
 
@@ -33,7 +34,7 @@ class LossChart(CurveChart):
     """
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__("Loss", id=id)
+        super().__init__(tr("Loss"), id=id)
 
     def show(
         self,
@@ -48,7 +49,7 @@ class LossChart(CurveChart):
         tokens = [point.tokens for point in (*training, *validation)] or [0]
         ends = round_ends(min(tokens), max(tokens)) if is_part else (0, x_end(max(tokens), tokens_total))
         curves = (
-            Curve("training", TRAINING, training),
-            Curve("validation", VALIDATION, validation, sign="◆"),
+            Curve(tr("training"), TRAINING, training),
+            Curve(tr("validation"), VALIDATION, validation, sign="◆"),
         )
         self.show_curves(curves, ends, waiting_for)

@@ -9,6 +9,7 @@ from textual.message import Message
 
 from engine.shelf import Comparison, RunCurves
 from tui import format as fmt
+from tui.language import figure, tr, trn
 from tui.widgets.curve_chart import Curve, CurveChart, round_ends
 from tui.widgets.lines import FAINT, MUTED, STRONG, TEXT, Line, crop, length
 from tui.widgets.panel import Panel
@@ -47,7 +48,7 @@ class OverlayChart(CurveChart):
         """It has another size, or its first."""
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__("Training loss", id=id)
+        super().__init__(tr("Training loss"), id=id)
 
     def on_resize(self, event: Resize) -> None:
         """Draw for the new size, and tell."""
@@ -57,7 +58,7 @@ class OverlayChart(CurveChart):
 
     def show(self, runs: tuple[RunCurves, ...], is_validation: bool) -> None:
         """Show other runs, or the other of their losses."""
-        self._title = "Validation loss" if is_validation else "Training loss"
+        self._title = tr("Validation loss") if is_validation else tr("Training loss")
         curves = [
             Curve(
                 LETTERS[index],
@@ -69,7 +70,7 @@ class OverlayChart(CurveChart):
             for index, run in enumerate(runs)
         ]
         last = max((point.tokens for curve in curves for point in curve.points), default=1)
-        self.show_curves(curves, (0, round_ends(0, last)[1]), "None of them has made a step.")
+        self.show_curves(curves, (0, round_ends(0, last)[1]), tr("None of them has made a step."))
         self._name_looks()
 
 
@@ -86,7 +87,7 @@ class ReadingsPanel(Panel):
     """
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__("Runs", id=id)
+        super().__init__(tr("Runs"), id=id)
         self._runs: tuple[RunCurves, ...] = ()
         self._chart: CurveChart | None = None
 
@@ -94,7 +95,7 @@ class ReadingsPanel(Panel):
         """Show what a chart of these runs reads."""
         self._runs, self._chart = runs, chart
         at = chart.cursor_tokens
-        self.border_title = "Runs" if at is None else f"At {fmt.count(at)} tokens"
+        self.border_title = tr("Runs") if at is None else tr("At {at} tokens", at=fmt.count(at))
         self.redraw()
 
     def draw(self, width: int, height: int) -> list[Line]:
@@ -106,11 +107,11 @@ class ReadingsPanel(Panel):
             line: Line = [
                 (f"{LETTERS[index]} ", STYLES[index]),
                 (fmt.number(value, 3).rjust(7), STRONG),
-                (f" {apart:+.3f}" if apart is not None else " " * 7, MUTED),
+                (f" {figure(format(apart, '+.3f'))}" if apart is not None else " " * 7, MUTED),
                 (f"  {fmt.clean(run.run_id)}", TEXT),
                 (f"  {fmt.count(run.tokens)}", MUTED),
             ]
-            more = [f"val. {fmt.number(run.val_loss, 3)}", fmt.duration(run.elapsed_s)]
+            more = [tr("val. {loss}", loss=fmt.number(run.val_loss, 3)), fmt.duration(run.elapsed_s)]
             more += [fmt.money(run.cost, run.currency), *(f"#{fmt.clean(tag)}" for tag in run.tags)]
             for text in more:
                 if length(line) + len(text) + 2 <= width:
@@ -139,14 +140,13 @@ class DifferencesPanel(Rows):
     """
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__("Different settings", id=id)
+        super().__init__(tr("Different settings"), id=id)
         self._found: Comparison | None = None
 
     def show(self, found: Comparison) -> None:
         """Show other differences."""
         self._found = found
-        num = len(found.differences)
-        self.set_subtitle(f"{num} {'difference' if num == 1 else 'differences'}")
+        self.set_subtitle(trn("{num} difference", "{num} differences", len(found.differences)))
         self.redraw()
 
     @property
@@ -172,4 +172,4 @@ class DifferencesPanel(Rows):
 
     def when_empty(self) -> list[Line]:
         """No difference is worth a word too."""
-        return [[("Their settings are the same." if self._found else "Reading …", FAINT)]]
+        return [[(tr("Their settings are the same.") if self._found else tr("Reading …"), FAINT)]]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from engine.bill import BreakEven, Move
 from tui import format as fmt
+from tui.language import tr
 from tui.plan_text import break_even_line, break_even_short, hours_range, move_lines
 from tui.widgets.lines import BAD, BLUE, ESTIMATE, FAINT, GOOD, MUTED, STRONG, TEXT, Line, crop, wrap
 from tui.widgets.panel import Panel
@@ -33,7 +34,7 @@ class MemoryPanel(Panel):
     HELP = "What the training will hold, part by part, against the memory that is free on its device now."
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__("Memory", id=id)
+        super().__init__(tr("Memory"), id=id)
         self._memory: MemoryEstimate | None = None
 
     def show(self, memory: MemoryEstimate) -> None:
@@ -48,23 +49,32 @@ class MemoryPanel(Panel):
             return []
         scale = memory.free_bytes or memory.total_bytes
         bar_width = max(4, width - _NAME_WIDTH - _SIZE_WIDTH - 2)
-        word, style = {True: ("✓ fits", GOOD), False: ("✗ does not fit", BAD), None: ("? unknown", ESTIMATE)}[
-            memory.fits
-        ]
-        free = "free memory unknown" if memory.free_bytes is None else f"{fmt.size(memory.free_bytes)} free"
+        word, style = {
+            True: (tr("✓ fits"), GOOD),
+            False: (tr("✗ does not fit"), BAD),
+            None: (tr("? unknown"), ESTIMATE),
+        }[memory.fits]
+        free = (
+            tr("free memory unknown")
+            if memory.free_bytes is None
+            else tr("{free_bytes} free", free_bytes=fmt.size(memory.free_bytes))
+        )
         lines: list[Line] = [
-            [(word, style), (f"  {free}, batch {memory.micro_batch}", MUTED)],
-            _bar_line("in all", memory.total_bytes, scale, bar_width, STRONG),
+            [
+                (word, style),
+                (tr("  {free}, batch {micro_batch}", free=free, micro_batch=memory.micro_batch), MUTED),
+            ],
+            _bar_line(tr("in all"), memory.total_bytes, scale, bar_width, STRONG),
         ]
         if memory.recomputed_text:
-            lines.append([(memory.recomputed_text, MUTED)])
+            lines.append([(fmt.said(memory.recomputed_text), MUTED)])
         parts = sorted(memory.parts.items(), key=lambda part: -part[1])
-        lines += [_bar_line(name, num_bytes, scale, bar_width, BLUE) for name, num_bytes in parts]
+        lines += [_bar_line(tr(name), num_bytes, scale, bar_width, BLUE) for name, num_bytes in parts]
         if len(lines) < height:
             budget = fmt.size(memory.budget_bytes)
-            lines.append([("allowed".ljust(_NAME_WIDTH), MUTED), (budget.rjust(_SIZE_WIDTH), TEXT)])
+            lines.append([(tr("allowed").ljust(_NAME_WIDTH), MUTED), (budget.rjust(_SIZE_WIDTH), TEXT)])
         if len(lines) < height:
-            lines.append([("on ", MUTED), (fmt.clean(memory.device), TEXT)])
+            lines.append([(tr("on "), MUTED), (fmt.clean(memory.device), TEXT)])
         return [crop(line, width) for line in lines]
 
 
@@ -84,7 +94,7 @@ class ForecastPanel(Panel):
     HELP = "What the run takes: its hours as a range, kilowatt-hours, money and disk, each with its basis."
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__("What it takes", id=id)
+        super().__init__(tr("What it takes"), id=id)
         self._estimate: Estimate | None = None
 
     def show(self, estimate: Estimate) -> None:
@@ -99,22 +109,50 @@ class ForecastPanel(Panel):
             return []
         energy, cost, storage = found.energy, found.cost, found.storage
         is_measured = found.time.source in ("rehearsal", "earlier run")
-        source = "measured" if is_measured else found.time.source
+        source = tr("measured") if is_measured else tr(found.time.source)
         rows: list[tuple[str, str, str]] = [
-            ("time", hours_range(found), STRONG),
-            ("", f"{fmt.count(found.time.tokens)} tokens, {source}", TEXT if is_measured else ESTIMATE),
-            ("energy", f"{fmt.kwh(energy.kwh)} machine, {fmt.kwh(energy.gpu_kwh)} GPU", TEXT),
-            ("money", _money(found), STRONG),
-            ("of it", f"GPU {fmt.money(cost.gpu, cost.currency)}; {fmt.clean(cost.tariff)}", TEXT),
-            ("disk", f"{fmt.size(storage.end_bytes)}, at its peak {fmt.size(storage.total_bytes)}", TEXT),
+            *_time_rows(found, width - 8),
+            (
+                "",
+                tr("{tokens} tokens, {source}", tokens=fmt.count(found.time.tokens), source=source),
+                TEXT if is_measured else ESTIMATE,
+            ),
+            (
+                tr("energy"),
+                tr("{kwh} machine, {gpu_kwh} GPU", kwh=fmt.kwh(energy.kwh), gpu_kwh=fmt.kwh(energy.gpu_kwh)),
+                TEXT,
+            ),
+            (tr("money"), _money(found), STRONG),
+            (tr("of it"), f"GPU {fmt.money(cost.gpu, cost.currency)}; {fmt.said(cost.tariff)}", TEXT),
+            (
+                tr("disk"),
+                tr(
+                    "{end_bytes}, at its peak {total_bytes}",
+                    end_bytes=fmt.size(storage.end_bytes),
+                    total_bytes=fmt.size(storage.total_bytes),
+                ),
+                TEXT,
+            ),
         ]
         month = fmt.money(storage.usd_per_month, "USD")
-        rows.append(("", f"a month of it in the cloud {month}", TEXT))
+        rows.append(("", tr("a month of it in the cloud {month}", month=month), TEXT))
         lines: list[Line] = [[(label.ljust(8), MUTED), (text, style)] for label, text, style in rows]
-        for label, basis in (("time", found.time.basis), ("watts", energy.basis), ("disk", storage.basis)):
-            for index, row in enumerate(wrap(fmt.clean(basis), max(1, width - 8))):
+        for label, basis in (
+            (tr("time"), found.time.basis),
+            (tr("watts"), energy.basis),
+            (tr("disk"), storage.basis),
+        ):
+            for index, row in enumerate(wrap(fmt.said(basis), max(1, width - 8))):
                 lines.append([((label if index == 0 else "").ljust(8), FAINT), (row, FAINT)])
         return [crop(line, width) for line in lines[:height]]
+
+
+def _time_rows(found: Estimate, width: int) -> list[tuple[str, str, str]]:
+    """The hours with their range, which has a row of its own where both are too long for one."""
+    whole, hours = hours_range(found), fmt.hours(found.time.hours)
+    if len(whole) <= width or not whole.startswith(hours):
+        return [(tr("time"), whole, STRONG)]
+    return [(tr("time"), hours, STRONG), ("", whole[len(hours) :].strip(), TEXT)]
 
 
 def _money(found: Estimate) -> str:
@@ -123,7 +161,12 @@ def _money(found: Estimate) -> str:
     if cost.local_low is None or cost.local_high is None:
         return shown
     low, high = fmt.money(cost.local_low, cost.currency), fmt.money(cost.local_high, cost.currency)
-    return f"{shown} ({low.removesuffix(f' {cost.currency}')} to {high.removesuffix(f' {cost.currency}')})"
+    return tr(
+        "{shown} ({low} to {high})",
+        shown=shown,
+        low=low.removesuffix(f" {cost.currency}"),
+        high=high.removesuffix(f" {cost.currency}"),
+    )
 
 
 class BreakEvenPanel(Panel):
@@ -135,7 +178,7 @@ class BreakEvenPanel(Panel):
     )
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__("Here or in the cloud", id=id)
+        super().__init__(tr("Here or in the cloud"), id=id)
         self._even: tuple[BreakEven, ...] = ()
         self._move: Move | None = None
         self._problem = ""
@@ -143,7 +186,7 @@ class BreakEvenPanel(Panel):
     def show(self, even: tuple[BreakEven, ...], move: Move | None, problem: str = "") -> None:
         """Show another comparison; `move` is that of the run that is going, `problem` why there are no offers."""
         self._even, self._move, self._problem = even, move, problem
-        self.border_title = "Finish here, or move now" if move else "Here or in the cloud"
+        self.border_title = tr("Finish here, or move now") if move else tr("Here or in the cloud")
         self.redraw()
 
     def draw(self, width: int, height: int) -> list[Line]:
@@ -152,7 +195,7 @@ class BreakEvenPanel(Panel):
         if self._problem:
             texts = [self._problem, *texts]
         elif not texts:
-            texts = ["No offer has hours for this run."]
+            texts = [tr("No offer has hours for this run.")]
         lines = _bullets(texts, width)
         if len(lines) > height and not self._move and self._even:
             lines = [crop(line, width) for line in _bullets(map(break_even_short, self._even), 10**6)]
@@ -163,5 +206,5 @@ def _bullets(texts: Iterable[str], width: int) -> list[Line]:
     return [
         [("· " if index == 0 else "  ", MUTED), (row, TEXT)]
         for text in texts
-        for index, row in enumerate(wrap(fmt.clean(text), max(1, width - 2)))
+        for index, row in enumerate(wrap(fmt.said(text), max(1, width - 2)))
     ]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from engine.records import OpenProcess
 from tui import format as fmt
+from tui.language import tr
 from tui.widgets.checklist import short_age
 from tui.widgets.lines import BLUE, FAINT, MUTED, TEXT, Line, Lines, crop, length
 from tui.widgets.pick_list import PickList
@@ -25,11 +26,9 @@ class ProcessHeads(Lines):
         """One row, in the columns of the list."""
         has_ram, name_width, reason_width = _columns(width - 3)
         ram = f"  {'RAM':>9}" if has_ram else ""
-        reason = "  why it stays" if reason_width else ""
-        head = (
-            f"      {'program'.ljust(name_width)}{'pid':>9}  {'user':<10}{'GPU memory':>12}{ram}  {'age':>8}"
-        )
-        return [[(head + reason, FAINT)]]
+        reason = f"  {tr('why it stays')}" if reason_width else ""
+        head = f"      {tr('program').ljust(name_width)}{'pid':>9}  {tr('user'):<10}{tr('GPU memory'):>12}"
+        return [[(f"{head}{ram}  {tr('age'):>8}{reason}", FAINT)]]
 
 
 class ProcessList(PickList):
@@ -38,7 +37,7 @@ class ProcessList(PickList):
     HELP = "Programs that hold GPU memory, or that preflight.close_apps names. Space marks one, a all that may close."
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__("Programs", id=id)
+        super().__init__(tr("Programs"), id=id)
         self._processes: tuple[OpenProcess, ...] = ()
         self._marked: set[tuple[int, float | None]] = set()
 
@@ -95,13 +94,13 @@ class ProcessList(PickList):
         age = fmt.UNKNOWN if process.age_s is None else short_age(process.age_s)
         line += [(f"  {age:>8}", MUTED)]
         if reason_width and process.why_not:
-            line += [("  ", TEXT), (fmt.clean(process.why_not), MUTED)]
+            line += [("  ", TEXT), (fmt.said(process.why_not), MUTED)]
         return line
 
 
 def gpu_text(num_bytes: int | None) -> str:
     """GPU memory as the driver tells it; None: it does not."""
-    return "not told" if num_bytes is None else fmt.size(num_bytes) if num_bytes else "none"
+    return tr("not told") if num_bytes is None else fmt.size(num_bytes) if num_bytes else tr("none")
 
 
 def _key(process: OpenProcess) -> tuple[int, float | None]:

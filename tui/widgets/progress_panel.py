@@ -6,7 +6,8 @@ import time
 
 from engine.records import ProgressRow, RunSnapshot, RunState
 from tui import format as fmt
-from tui.verbs import state_sign
+from tui.language import capitals, tr, trn
+from tui.verbs import state_sign, verb_word
 from tui.widgets.lines import (
     BLUE,
     DOUBTFUL,
@@ -21,7 +22,6 @@ from tui.widgets.lines import (
     ruled,
     wrap,
 )
-
 
 _LEAST_RANGE_S = 120.0
 """A range of the end that is narrower says nothing in hours and minutes."""
@@ -56,15 +56,22 @@ class ProgressPanel(Lines):
         if snapshot is None:
             return [[(note, DOUBTFUL if self._trouble else MUTED)] for note in self._notes(width)]
         sign, word, style = state_sign(snapshot.status, snapshot.is_stale)
-        phase = f"{self._asked} asked, waiting" if self._asked else fmt.clean(snapshot.phase)
-        left: Line = [(f"{sign} {word.upper()}", style)]
+        phase = (
+            tr("{verb} asked, waiting", verb=verb_word(self._asked))
+            if self._asked
+            else fmt.said(snapshot.phase)
+        )
+        left: Line = [(f"{sign} {capitals(word)}", style)]
         is_doing = not snapshot.is_stale and not snapshot.status.state.is_over
         if is_doing and phase and phase != word:
             left.append((f"  {phase}", TEXT))
         device = fmt.clean(snapshot.plan.device.name)
         parameters = fmt.count(snapshot.plan.shape.parameters)
         right: Line = crop(
-            [(snapshot.status.id, MUTED), (f"  {parameters} on {device}", FAINT)],
+            [
+                (snapshot.status.id, MUTED),
+                (tr("  {parameters} on {device}", parameters=parameters, device=device), FAINT),
+            ],
             max(0, width - length(left) - 2),
         )
         rows = [ruled(left, right, width), _bar(snapshot, width), _numbers(snapshot, width)]
@@ -77,7 +84,7 @@ class ProgressPanel(Lines):
     def _notes(self, width: int) -> list[str]:
         """Up to two rows: what is the matter, and what to press."""
         if self._snapshot is None:
-            return wrap(self._trouble or "Reading the run …", width)[:2]
+            return wrap(self._trouble or tr("Reading the run …"), width)[:2]
         text = self._trouble or _notice(self._snapshot)
         rows = wrap(text, width) if text else []
         return rows if len(rows) <= 2 else [rows[0], rows[1][: width - 1] + "…"]
@@ -85,22 +92,28 @@ class ProgressPanel(Lines):
 
 def _notice(snapshot: RunSnapshot) -> str:
     status = snapshot.status
-    reason = fmt.clean(status.reason or "")
+    reason = fmt.said(status.reason or "")
     if snapshot.is_stale:
         silent = (
-            f"Silent for {fmt.duration(snapshot.silent_s)}"
+            tr("Silent for {duration}", duration=fmt.duration(snapshot.silent_s))
             if snapshot.silent_s is not None
-            else "Never answered"
+            else tr("Never answered")
         )
         if status.state is RunState.FAILED:
-            return f"{silent}: its supervisor is gone. Press r to go on from the newest checkpoint."
-        return f"{silent}: these are the last numbers known."
+            return tr(
+                "{silent}: its supervisor is gone. Press r to go on from the newest checkpoint.",
+                silent=silent,
+            )
+        return tr("{silent}: these are the last numbers known.", silent=silent)
     if status.state is RunState.PAUSED:
-        return f"{reason or 'Paused.'} Press p to go on."
+        return tr("{reason} Press p to go on.", reason=reason or tr("Paused."))
     if status.state is RunState.FAILED:
-        return f"{reason or 'No reason was given.'} Press r to go on from the newest checkpoint."
+        return tr(
+            "{reason} Press r to go on from the newest checkpoint.",
+            reason=reason or tr("No reason was given."),
+        )
     if status.state is RunState.STOPPED:
-        return f"{reason or 'Stopped.'} Press r to go on from the newest checkpoint."
+        return tr("{reason} Press r to go on from the newest checkpoint.", reason=reason or tr("Stopped."))
     if status.state is RunState.FINISHED:
         return reason
     return ""
@@ -111,7 +124,7 @@ def _bar(snapshot: RunSnapshot, width: int) -> Line:
     frac, status = _done_frac(snapshot), snapshot.status
     right: Line = [(f" {fmt.percent(frac)}".rjust(8), STRONG)]
     if status.eta_s is not None and not snapshot.is_stale:
-        right.append((f"  {fmt.duration(status.eta_s)} left", STRONG))
+        right.append((tr("  {duration} left", duration=fmt.duration(status.eta_s)), STRONG))
     room = max(1, width - length(right))
     eighths = round((frac or 0) * room * 8)
     full, part = divmod(eighths, 8)
@@ -134,29 +147,40 @@ def _numbers(snapshot: RunSnapshot, width: int) -> Line:
         return _ramp_numbers(snapshot, width)
     if status.state is RunState.PREPARING:
         if progress is None:
-            return [("preparing the corpus ", MUTED), (fmt.clean(snapshot.corpus), TEXT)]
-        done = f"{fmt.size_decimal(progress.done_bytes)} of {fmt.size_decimal(progress.total_bytes)}"
+            return [(tr("preparing the corpus "), MUTED), (fmt.clean(snapshot.corpus), TEXT)]
+        done = tr(
+            "{done} of {total}",
+            done=fmt.size_decimal(progress.done_bytes),
+            total=fmt.size_decimal(progress.total_bytes),
+        )
         speed = (
             ""
             if progress.bytes_per_s is None
             else f"{fmt.size_decimal(progress.bytes_per_s)}/s{_left(progress)}"
         )
-        name = {"tokenizer": "training the tokenizer", "tokens": "turning text into tokens"}.get(
-            progress.kind, fmt.clean(progress.kind)
+        name = {"tokenizer": tr("training the tokenizer"), "tokens": tr("turning text into tokens")}.get(
+            progress.kind, fmt.said(progress.kind)
         )
         return ruled([(f"{name}: ", MUTED), (done, TEXT)], [(speed, STRONG)], width)
     step = fmt.UNKNOWN if status.step is None else str(status.step)
-    left: Line = [(fmt.count(status.tokens), STRONG), (f" of {fmt.count(status.tokens_total)} tokens", MUTED)]
+    left: Line = [
+        (fmt.count(status.tokens), STRONG),
+        (tr(" of {tokens} tokens", tokens=fmt.count(status.tokens_total)), MUTED),
+    ]
     is_moving = status.state is RunState.RUNNING and not snapshot.is_stale
     speed = f"  {fmt.count(status.tokens_per_second)}/s" if is_moving else ""
-    used = f"  {fmt.percent(status.mfu_frac)} of peak" if is_moving and status.mfu_frac is not None else ""
-    epoch = f"  epoch {epochs(snapshot)}" if snapshot.corpus_tokens else ""
+    used = (
+        tr("  {share} of peak", share=fmt.percent(status.mfu_frac))
+        if is_moving and status.mfu_frac is not None
+        else ""
+    )
+    epoch = tr("  epoch {epochs}", epochs=epochs(snapshot)) if snapshot.corpus_tokens else ""
     whens = _when(snapshot)
     fixed = length(left) + len(speed) + 2
     when = next((line for line in whens if fixed + length(line) <= width), whens[-1])
     for piece, style in (
         (speed, STRONG),
-        (f"  step {step}/{status.steps}", MUTED),
+        (tr("  step {step}/{steps}", step=step, steps=status.steps), MUTED),
         (epoch, MUTED),
         (used, MUTED),
     ):
@@ -169,7 +193,10 @@ def _left(progress: ProgressRow) -> str:
     """What preparing the text still takes at this speed; nothing where that is unknown."""
     if not progress.bytes_per_s or progress.total_bytes is None:
         return ""
-    return f"  {fmt.duration((progress.total_bytes - progress.done_bytes) / progress.bytes_per_s)} left"
+    return tr(
+        "  {duration} left",
+        duration=fmt.duration((progress.total_bytes - progress.done_bytes) / progress.bytes_per_s),
+    )
 
 
 def epochs(snapshot: RunSnapshot) -> str:
@@ -177,7 +204,7 @@ def epochs(snapshot: RunSnapshot) -> str:
     size, status = snapshot.corpus_tokens, snapshot.status
     if not size:
         return fmt.UNKNOWN
-    return f"{(status.tokens or 0) / size:.2f}/{status.tokens_total / size:.2f}"
+    return f"{fmt.number((status.tokens or 0) / size, 2)}/{fmt.number(status.tokens_total / size, 2)}"
 
 
 def _ramp_numbers(snapshot: RunSnapshot, width: int) -> Line:
@@ -185,21 +212,25 @@ def _ramp_numbers(snapshot: RunSnapshot, width: int) -> Line:
     chosen = next((row for row in snapshot.ramp if row.is_chosen), None)
     newest = chosen or snapshot.ramp[-1]
     fastest = max((row.tokens_per_s for row in snapshot.ramp if row.tokens_per_s), default=None)
-    word = "" if chosen else "trying " if newest.state == "trying" else "tried up to "
-    sequences = "1 sequence" if newest.micro_batch == 1 else f"{newest.micro_batch} sequences"
-    right: Line = [] if fastest is None else [(f"{fmt.count(fastest)} tokens/s", STRONG), (" at best", MUTED)]
-    return ruled([(f"batch size: {word}", MUTED), (f"{sequences} at a time", TEXT)], right, width)
+    sequences = trn("{num} sequence at a time", "{num} sequences at a time", newest.micro_batch)
+    right: Line = []
+    if fastest is not None:
+        right = [(tr("{speed} tokens/s", speed=fmt.count(fastest)), STRONG), (tr(" at best"), MUTED)]
+    word = tr("batch size: tried up to ")
+    if chosen or newest.state == "trying":
+        word = tr("batch size: ") if chosen else tr("batch size: trying ")
+    return ruled([(word, MUTED), (sequences, TEXT)], right, width)
 
 
 def _when(snapshot: RunSnapshot) -> list[Line]:
     """When it is done, the longest way of saying it first."""
     status = snapshot.status
     if status.state.is_over:
-        return [[("took ", MUTED), (fmt.duration(status.elapsed_s), STRONG)]]
+        return [[(tr("took "), MUTED), (fmt.duration(status.elapsed_s), STRONG)]]
     if status.eta_s is None or snapshot.is_stale:
-        return [[(f"{fmt.duration(status.elapsed_s)} so far", MUTED)]]
+        return [[(tr("{duration} so far", duration=fmt.duration(status.elapsed_s)), MUTED)]]
     now = time.time()
-    at: Line = [("done ", MUTED), (fmt.clock(now + status.eta_s, now), STRONG)]
+    at: Line = [(tr("done "), MUTED), (fmt.clock(now + status.eta_s, now), STRONG)]
     low_s, high_s = snapshot.eta_low_s, snapshot.eta_high_s
     if low_s is None or high_s is None or high_s - low_s < _LEAST_RANGE_S:
         return [at]

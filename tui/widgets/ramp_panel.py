@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from engine.records import RampRow
 from tui import format as fmt
+from tui.language import mark, tr
 from tui.widgets.lines import BLUE, DOUBTFUL, FAINT, MUTED, STRONG, TEXT, Line
 from tui.widgets.panel import Panel
 
 _WORDS = {
-    "trying": ("trying …", BLUE),
-    "proven": ("works", TEXT),
-    "slower": ("slower", MUTED),
-    "over-budget": ("no margin", DOUBTFUL),
-    "out-of-memory": ("no room", DOUBTFUL),
-    "failed": ("failed", DOUBTFUL),
-    "killed": ("died", DOUBTFUL),
-    "stopped": ("stopped", MUTED),
+    "trying": (mark("trying …"), BLUE),
+    "proven": (mark("works"), TEXT),
+    "slower": (mark("slower"), MUTED),
+    "over-budget": (mark("no margin"), DOUBTFUL),
+    "out-of-memory": (mark("no room"), DOUBTFUL),
+    "failed": (mark("failed"), DOUBTFUL),
+    "killed": (mark("died"), DOUBTFUL),
+    "stopped": (mark("stopped"), MUTED),
 }
-_HEAD = "  batch  tokens/s     memory      spare  "
+_HEAD = mark("  batch  tokens/s     memory      spare  ")
 _LEAST_BAR = 8
 """Cells from which a bar of the speed is drawn."""
 _STATE_CELLS = 10
@@ -33,7 +34,7 @@ class RampPanel(Panel):
     )
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__("Finding the batch size", id=id)
+        super().__init__(tr("Finding the batch size"), id=id)
         self._rows: tuple[RampRow, ...] = ()
 
     def show(self, rows: tuple[RampRow, ...]) -> None:
@@ -44,13 +45,15 @@ class RampPanel(Panel):
 
     def draw(self, width: int, height: int) -> list[Line]:
         """A heading and a row a size, the newest where there is no room for all."""
-        bar_cells = width - len(_HEAD) - _STATE_CELLS - 1
+        head = tr(_HEAD)
+        bar_cells = width - len(head) - _STATE_CELLS - 1
         has_bar = bar_cells >= _LEAST_BAR
         fastest = max((row.tokens_per_s or 0.0 for row in self._rows), default=0.0)
         shown = self._rows[-max(1, height - 1) :]
-        lines: list[Line] = [[(_HEAD + "result", MUTED)]]
+        lines: list[Line] = [[(head + tr("result"), MUTED)]]
         for row in shown:
-            word, style = ("chosen", STRONG) if row.is_chosen else _WORDS.get(row.state, (row.state, TEXT))
+            word, style = _WORDS.get(row.state, (row.state, TEXT))
+            word, style = (tr("chosen"), STRONG) if row.is_chosen else (tr(word), style)
             line: Line = [
                 (_figures(row), STRONG if row.is_chosen else TEXT),
                 (f"{word:<{_STATE_CELLS}}", style),
@@ -61,7 +64,7 @@ class RampPanel(Panel):
             lines.append(line)
         notes = [row for row in shown if row.note]
         if notes and len(lines) < height:
-            lines.append([(fmt.clean(notes[-1].note), MUTED)])
+            lines.append([(fmt.said(notes[-1].note), MUTED)])
         return lines
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from rich.text import Text
 from textual.binding import Binding, BindingType
 from textual.events import Resize
 from textual.widgets import DataTable
+
+from tui.language import alphabetical, tr
 
 Record = TypeVar("Record")
 
@@ -86,7 +88,12 @@ class RecordTable(DataTable[Text], Generic[Record]):
             return records
         write = column.sort or column.cell
         known = {key: value for key, record in records.items() if (value := write(record)) is not None}
-        keys = sorted(known, key=lambda key: known[key], reverse=self._is_falling)
+
+        def place(key: str) -> Any:
+            value = known[key]
+            return alphabetical(value) if isinstance(value, str) else value
+
+        keys = sorted(known, key=place, reverse=self._is_falling)
         keys += [key for key in records if key not in known]
         return {key: records[key] for key in keys}
 
@@ -147,6 +154,6 @@ class RecordTable(DataTable[Text], Generic[Record]):
         self._shown_columns, self._cells = columns, {}
         for index, column in enumerate(columns):
             mark = (" ▼" if self._is_falling else " ▲") if column is self._sorted_by else ""
-            label = Text(f"{column.label}{mark}", justify="right" if column.is_number else "left")
+            label = Text(f"{tr(column.label)}{mark}", justify="right" if column.is_number else "left")
             self.add_column(label, key=str(index))
         self.show(self._given)

@@ -9,6 +9,7 @@ from textual.binding import Binding, BindingType
 
 from engine.records import RunSummary
 from tui import format as fmt
+from tui.language import tr
 from tui.verbs import state_sign
 from tui.widgets.record_table import Column, RecordTable
 
@@ -27,7 +28,7 @@ def _progress(run: RunSummary) -> str:
 def tags_text(run: RunSummary) -> str:
     """Its tags, and whether it is archived."""
     words = [f"#{fmt.clean(tag)}" for tag in run.tags]
-    return " ".join([*words, "archived"] if run.archived_at is not None else words)
+    return " ".join([*words, tr("archived")] if run.archived_at is not None else words)
 
 
 def columns(letter_of: Callable[[str], str]) -> tuple[Column[RunSummary], ...]:

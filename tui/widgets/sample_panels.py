@@ -8,6 +8,7 @@ from textual.binding import Binding, BindingType
 from textual.events import MouseScrollDown, MouseScrollUp
 
 from tui import format as fmt
+from tui.language import tr
 from tui.widgets.lines import BLUE, FAINT, MUTED, ORANGE, TEXT, Line, wrap
 from tui.widgets.panel import Panel
 from tui.widgets.rows import Rows
@@ -29,7 +30,7 @@ class StepRows(Rows):
     )
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__("Steps", id=id)
+        super().__init__(tr("Steps"), id=id)
         self._samples: tuple[SampleAt, ...] = ()
         self._left: int | None = None
 
@@ -52,7 +53,7 @@ class StepRows(Rows):
 
     def when_empty(self) -> list[Line]:
         """Before the first sample."""
-        return [[("No sample yet: the first comes with the training.", MUTED)]]
+        return [[(tr("No sample yet: the first comes with the training."), MUTED)]]
 
     def row(self, index: int, width: int) -> Line:
         """Step, losses, and which side it stands at."""
@@ -62,11 +63,14 @@ class StepRows(Rows):
         line: Line = [
             (f"{left}{right} ", ORANGE),
             (f"{sample.step:>8}", TEXT),
-            (f"  loss {fmt.number(sample.loss, 3):>6}", BLUE),
-            (f"  val {fmt.number(sample.val_loss, 3):>6}", ORANGE),
+            (tr("  loss {loss:>6}", loss=fmt.number(sample.loss, 3)), BLUE),
+            (tr("  val {val_loss:>6}", val_loss=fmt.number(sample.val_loss, 3)), ORANGE),
         ]
         if width >= _WIDE_ROW:
-            line += [(f"  {fmt.count(sample.tokens):>7} tokens", MUTED), (f"  {fmt.date(sample.at)}", FAINT)]
+            line += [
+                (tr("  {tokens:>7} tokens", tokens=fmt.count(sample.tokens)), MUTED),
+                (f"  {fmt.date(sample.at)}", FAINT),
+            ]
         return line
 
 
@@ -128,5 +132,5 @@ class WordsPanel(Panel):
         most = max(0, len(lines) - height)
         self._top = most if self._follows else max(0, min(self._top, most))
         last = min(len(lines), self._top + height)
-        self.set_subtitle(f"row {last} of {len(lines)}" if most else "")
+        self.set_subtitle(tr("row {last} of {lines}", last=last, lines=len(lines)) if most else "")
         return lines[self._top : last]

@@ -8,6 +8,7 @@ from msgspec import structs
 
 from engine.records import RunSnapshot, Series
 from tui import format as fmt
+from tui.language import mark, tr
 from tui.widgets.lines import (
     BAD,
     DOUBTFUL,
@@ -28,8 +29,8 @@ from tui.widgets.trend import limited, trend
 _ROOMY_HEIGHT = 8
 """Rows from which limits are drawn in."""
 _HIGHEST_TREND = 8
-_SHORT_SOURCES = {"partly measured": "partly"}
-_MEASURED = {"nvml": "measured", "counter": "from its counter"}
+_SHORT_SOURCES = {"partly measured": mark("partly")}
+_MEASURED = {"nvml": mark("measured"), "counter": mark("from its counter")}
 """How a source of GPU power is told."""
 
 
@@ -61,12 +62,18 @@ def _gauges(snapshot: RunSnapshot) -> list[Gauge]:
     sensors = snapshot.sensors
     newest = snapshot.sensor
     machine_source = (newest.machine_watts_source if newest else None) or snapshot.cost.machine_source
-    machine = Gauge("machine", sensors.get("machine_watts"), "W", machine_source or "unknown", 10.0, POWER)
+    machine = Gauge(
+        tr("machine"), sensors.get("machine_watts"), "W", machine_source or mark("unknown"), 10.0, POWER
+    )
     gpu_source = newest.gpu_watts_source if newest else None
-    cpu = Gauge("CPU", sensors.get("cpu_celsius"), "°C", "measured", 10.0, HEAT)
-    load = Gauge("CPU load", _scaled(sensors.get("cpu_load_frac"), 100.0), "%", "measured", 20.0, POWER)
+    cpu = Gauge("CPU", sensors.get("cpu_celsius"), "°C", mark("measured"), 10.0, HEAT)
+    load = Gauge(
+        tr("CPU load"), _scaled(sensors.get("cpu_load_frac"), 100.0), "%", mark("measured"), 20.0, POWER
+    )
     if not any(_is_known(sensors.get(name)) for name in ("gpu_celsius", "gpu_watts")):
-        ram = Gauge("RAM", _scaled(sensors.get("memory_used_bytes"), 2**-30), "GiB", "measured", 1.0, POWER)
+        ram = Gauge(
+            "RAM", _scaled(sensors.get("memory_used_bytes"), 2**-30), "GiB", mark("measured"), 1.0, POWER
+        )
         return [cpu, machine, load, *([ram] if _is_known(ram.series) else [])]
     limits, source = snapshot.limits, _MEASURED.get(gpu_source or "", "measured")
     total = newest.gpu_memory_total_bytes if newest else None
@@ -75,19 +82,21 @@ def _gauges(snapshot: RunSnapshot) -> list[Gauge]:
             "VRAM",
             _scaled(sensors.get("gpu_memory_used_bytes"), 2**-30),
             "GiB",
-            "measured",
+            mark("measured"),
             1.0,
             POWER,
             limit=None if total is None else total / 2**30,
         ),
-        Gauge("GPU load", _scaled(sensors.get("gpu_util_frac"), 100.0), "%", "measured", 20.0, POWER),
+        Gauge(
+            tr("GPU load"), _scaled(sensors.get("gpu_util_frac"), 100.0), "%", mark("measured"), 20.0, POWER
+        ),
     ]
     return [
         Gauge(
             "GPU",
             sensors.get("gpu_celsius"),
             "°C",
-            "measured",
+            mark("measured"),
             10.0,
             HEAT,
             limit=limits.max_gpu_celsius,
@@ -136,7 +145,7 @@ class SensorsPanel(Panel):
     )
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__("Heat and power", id=id)
+        super().__init__(tr("Heat and power"), id=id)
         self._gauges: list[Gauge] = []
 
     def show(self, shown: list[Gauge]) -> None:
@@ -174,13 +183,13 @@ def _reading(gauge: Gauge, width: int) -> Line:
     if series is None or not series.buckets:
         return ruled(
             [(f"{gauge.label} ", MUTED), (f"{fmt.UNKNOWN} {gauge.unit}", STRONG)],
-            [("no sensor", FAINT)],
+            [(tr("no sensor"), FAINT)],
             width,
         )
     source = fmt.clean(gauge.source)
     style = FAINT if source in ("measured", "battery") else ESTIMATE
     # That a figure is measured may be left out; that it is not, never.
-    rights: list[Line] = [[(source, style)], [(_SHORT_SOURCES.get(source, source), style)]]
+    rights: list[Line] = [[(tr(source), style)], [(tr(_SHORT_SOURCES.get(source, source)), style)]]
     if source == "measured":
         rights[1] = []
     told = _told(gauge, series)
@@ -198,18 +207,18 @@ def _told(gauge: Gauge, series: Series) -> list[Line]:
     digits = 1 if gauge.unit == "GiB" else 0
 
     def value(number: float | None) -> str:
-        return fmt.UNKNOWN if number is None else f"{number:.{digits}f}"
+        return fmt.UNKNOWN if number is None else fmt.number(number, digits)
 
     is_above = gauge.limit is not None and series.high is not None and series.high > gauge.limit
-    limit = f"/{gauge.limit:.{digits}f}" if gauge.limit is not None else ""
+    limit = f"/{fmt.number(gauge.limit, digits)}" if gauge.limit is not None else ""
     now: Line = [(f"{gauge.label} ", MUTED)]
     if not gauge.is_over:
         now += [(value(series.now), STRONG), (f"{limit} {gauge.unit}", MUTED if limit else STRONG)]
     elif limit:
-        now += [(f"limit {limit[1:]} {gauge.unit} ", MUTED)]
+        now += [(tr("limit {limit} {unit} ", limit=limit[1:], unit=gauge.unit), MUTED)]
     unit = f" {gauge.unit}" if gauge.is_over and not limit else ""
     gap = "" if gauge.is_over else "  "
-    mean: Line = [(f"{gap}mean ", MUTED), (value(series.mean), TEXT)]
-    high: Line = [("  max ", MUTED), (value(series.high) + unit, BAD if is_above else TEXT)]
-    short: Line = [(f"{gap}avg ", MUTED), (value(series.mean), TEXT), (" max ", MUTED), high[1]]
+    mean: Line = [(gap + tr("mean "), MUTED), (value(series.mean), TEXT)]
+    high: Line = [(tr("  max "), MUTED), (value(series.high) + unit, BAD if is_above else TEXT)]
+    short: Line = [(gap + tr("avg "), MUTED), (value(series.mean), TEXT), (tr(" max "), MUTED), high[1]]
     return [[*now, *mean, *high], [*now, *short], now]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from tui import format as fmt
+from tui.language import told, tr, trn
 from tui.plan_text import hours_range
 from tui.widgets.lines import (
     BAD,
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from engine.estimate import Estimate
     from engine.settings_edit import KeyForm, SettingsForm
 
-KEY_WIDTH = 28
-"""Cells from the edge to the value."""
 _RANGE_FROM = 86
 """Width from which a row says what its key takes."""
 _VALUE_WIDTH = 30
@@ -59,10 +58,20 @@ def shown(key: KeyForm, value: str) -> str:
 def why_none(form: SettingsForm | None, title: str, remedy: str) -> str:
     """What stands in the place of the keys where there are none; title and remedy tell why there is no form."""
     if form is None:
-        return fmt.clean(f"{title}\n{remedy}\nr reads it again.", keep_newlines=True)
+        why = fmt.said(f"{title}\n{remedy}", keep_newlines=True)
+        return tr("{why}\nr reads it again.", why=why)
     if form.text is None:
-        return "There is no settings.toml here yet.\nEnter writes one, with every setting explained."
-    return fmt.clean(f"{form.problem}\nr reads it again.", keep_newlines=True)
+        return tr("There is no settings.toml here yet.\nEnter writes one, with every setting explained.")
+    return tr("{why}\nr reads it again.", why=fmt.said(form.problem, keep_newlines=True))
+
+
+def saved_text(num_changes: int, live_run: str) -> str:
+    """What was saved; `live_run` is the id of a run that goes on with its own settings, empty where there is none."""
+    saved = trn(
+        "{num} key written into settings.toml.", "{num} keys written into settings.toml.", num_changes
+    )
+    frozen = tr("Run {run_id} goes on with its own.", run_id=fmt.clean(live_run)) if live_run else ""
+    return f"{saved} {frozen}".rstrip()
 
 
 class SettingsRows(Rows):
@@ -73,8 +82,11 @@ class SettingsRows(Rows):
         "default. Enter edits it, space takes the next value where there are few."
     )
 
+    VALUE_AT: ClassVar[int] = 28
+    """Cells from the edge to the value."""
+
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__("Settings", id=id)
+        super().__init__(tr("Settings"), id=id)
         self._entries: list[Heading | KeyForm] = []
         self._changes: Changes = {}
         self._is_filtered = False
@@ -112,31 +124,31 @@ class SettingsRows(Rows):
 
     def when_empty(self) -> list[Line]:
         """A filter may leave nothing."""
-        return [[("No key holds this." if self._is_filtered else "", MUTED)]]
+        return [[(tr("No key holds this.") if self._is_filtered else "", MUTED)]]
 
     def row(self, index: int, width: int) -> Line:
         """A section with what it is about, or a key with its value."""
         entry = self._entries[index]
         if isinstance(entry, Heading):
-            return [(f"[{entry.name}] ", STRONG), (entry.about, FAINT)]
+            return [(f"[{entry.name}] ", STRONG), (told(entry.about), FAINT)]
         value, is_changed = value_of(entry, self._changes), entry.dotted in self._changes
         is_own = entry.is_in_file and entry.value != entry.default
         mark = "●" if is_changed else "·" if is_own else " "
         style = ORANGE if is_changed else TEXT if is_own else MUTED
-        told: Line = [(shown(entry, value) or "not set", style if value else FAINT)]
+        stands: Line = [(shown(entry, value) or tr("not set"), style if value else FAINT)]
         if value and entry.unit and value not in ('"auto"', "true", "false"):
-            told.append((f" {entry.unit}", FAINT))
-        line: Line = [(f" {mark} ", ORANGE), (entry.key.ljust(KEY_WIDTH - 4) + " ", TEXT)]
+            stands.append((f" {tr(entry.unit)}", FAINT))
+        line: Line = [(f" {mark} ", ORANGE), (entry.key.ljust(self.VALUE_AT - 4) + " ", TEXT)]
         if width < _RANGE_FROM:
-            return [*line, *told]
-        told = crop(told, _VALUE_WIDTH)
-        gap = " " * (_VALUE_WIDTH + 2 - length(told))
-        return [*line, *told, (gap, TEXT), (entry.expected, FAINT)]
+            return [*line, *stands]
+        stands = crop(stands, _VALUE_WIDTH)
+        gap = " " * (_VALUE_WIDTH + 2 - length(stands))
+        return [*line, *stands, (gap, TEXT), (told(entry.expected), FAINT)]
 
 
 def _holds(key: KeyForm, wanted: str) -> bool:
     """Whether every word is in the key's name, its value or its reason."""
-    text = f"{key.dotted} {key.reason} {key.value}".casefold()
+    text = f"{key.dotted} {key.reason} {told(key.reason)} {key.value}".casefold()
     return all(word in text for word in wanted.casefold().split())
 
 
@@ -146,7 +158,7 @@ class KeyPanel(Panel):
     HELP = "What the selected key is for, what it takes, its default and what the file says."
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__("Key", id=id)
+        super().__init__(tr("Key"), id=id)
         self._key: KeyForm | None = None
         self._changes: Changes = {}
         self._problem = ""
@@ -154,26 +166,29 @@ class KeyPanel(Panel):
     def show(self, key: KeyForm | None, changes: Changes, problem: str = "") -> None:
         """Show another key; `problem` is why what stands there is refused."""
         self._key, self._changes, self._problem = key, dict(changes), problem
-        self.border_title = key.dotted if key else "Key"
+        self.border_title = key.dotted if key else tr("Key")
         self.redraw()
 
     def draw(self, width: int, height: int) -> list[Line]:
         """The problem first, else reason, range, and the values one beside the other."""
         lines: list[Line] = []
         if self._problem:
-            text = fmt.clean(self._problem, keep_newlines=True)
+            text = fmt.said(self._problem, keep_newlines=True)
             for number, row in enumerate(wrap(text, max(1, width - 2))):
                 lines.append([("✗ " if number == 0 else "  ", BAD), (row, BAD)])
         key = self._key
         if key is None:
             return lines
-        known: Line = [("default ", MUTED), (fmt.clean(key.default) or "none", TEXT)]
+        known: Line = [(tr("default "), MUTED), (fmt.clean(key.default) or tr("none"), TEXT)]
         if key.is_in_file and key.value != key.default:
-            known += [("  file ", MUTED), (shown(key, key.value), TEXT)]
+            known += [(tr("  file "), MUTED), (shown(key, key.value), TEXT)]
         if key.dotted in self._changes:
-            known += [("  here ", MUTED), (shown(key, value_of(key, self._changes)) or "none", ORANGE)]
-        about: list[Line] = [[(row, TEXT)] for row in wrap(key.reason, width)]
-        takes = wrap(f"takes {key.expected}", width)
+            known += [
+                (tr("  here "), MUTED),
+                (shown(key, value_of(key, self._changes)) or tr("none"), ORANGE),
+            ]
+        about: list[Line] = [[(row, TEXT)] for row in wrap(told(key.reason), width)]
+        takes = wrap(tr("takes {expected}", expected=told(key.expected)), width)
         room = max(1, height - len(lines) - len(takes) - 1)
         lines += [*about[:room], *([(row, MUTED)] for row in takes), known]
         return [crop(line, width) for line in lines]
@@ -185,7 +200,7 @@ class EffectPanel(Panel):
     HELP = "What a run would take with what is on the disk, and with the changes that are not saved yet."
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__("What a run of these takes", id=id)
+        super().__init__(tr("What a run of these takes"), id=id)
         self._before: Estimate | None = None
         self._after: Estimate | None = None
         self._note = ""
@@ -200,7 +215,7 @@ class EffectPanel(Panel):
         """A row a resource; two to a row where the height is short, save the last, which is long."""
         lines: list[Line] = []
         if self._note:
-            style, text = BAD if self._is_bad else MUTED, fmt.clean(self._note, keep_newlines=True)
+            style, text = BAD if self._is_bad else MUTED, fmt.said(self._note, keep_newlines=True)
             rows = wrap(text, max(1, width - 2))
             sign = "✗ " if self._is_bad else ""
             lines += [[(sign if n == 0 else "", style), (row, style)] for n, row in enumerate(rows)]
@@ -235,7 +250,7 @@ def _facts(before: Estimate, after: Estimate | None) -> list[Line]:
         return [*line, (old, MUTED), (" → ", MUTED), (new, style)]
 
     def fits(found: Estimate) -> str:
-        word = {True: "✓ fits", False: "✗ does not fit", None: "? unknown whether it fits"}
+        word = {True: tr("✓ fits"), False: tr("✗ does not fit"), None: tr("? unknown whether it fits")}
         return f"{fmt.size(found.memory.total_bytes)} {word[found.memory.fits]}"
 
     def money(found: Estimate) -> str:
@@ -243,23 +258,26 @@ def _facts(before: Estimate, after: Estimate | None) -> list[Line]:
 
     return [
         fact(
-            "memory",
+            tr("memory"),
             fits,
             None if after is None or after.memory.fits is not False else False,
             lambda found: fmt.size(found.memory.total_bytes),
         ),
-        fact("batch", lambda found: f"{found.memory.micro_batch} at a time"),
-        fact("model", lambda found: f"{fmt.count(found.model.parameters)} parameters"),
-        fact("tokens", lambda found: fmt.count(found.time.tokens)),
-        fact("energy", lambda found: fmt.kwh(found.energy.kwh), _less(before, after, "energy", "kwh")),
-        fact("cost", money, _less(before, after, "cost", "local")),
+        fact(tr("batch"), lambda found: tr("{micro_batch} at a time", micro_batch=found.memory.micro_batch)),
         fact(
-            "disk",
+            tr("model"),
+            lambda found: tr("{parameters} parameters", parameters=fmt.count(found.model.parameters)),
+        ),
+        fact(tr("tokens"), lambda found: fmt.count(found.time.tokens)),
+        fact(tr("energy"), lambda found: fmt.kwh(found.energy.kwh), _less(before, after, "energy", "kwh")),
+        fact(tr("cost"), money, _less(before, after, "cost", "local")),
+        fact(
+            tr("disk"),
             lambda found: fmt.size(found.storage.total_bytes),
             _less(before, after, "storage", "total_bytes"),
         ),
         fact(
-            "time",
+            tr("time"),
             hours_range,
             _less(before, after, "time", "hours"),
             lambda found: fmt.hours(found.time.hours),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from tui import format as fmt
+from tui.language import tr, trn
 from tui.widgets.lines import BAD, BLUE, DOUBTFUL, GOOD, MUTED, TEXT, Line, Lines, wrap
 
 if TYPE_CHECKING:
@@ -51,16 +52,30 @@ class Readiness:
             return ""
         parts = []
         if self.blocking:
-            parts.append(f"{_checks(self.blocking, 'block')}: {_names(self.blocking)}.")
+            text = trn(
+                "{num} check blocks: {names}.",
+                "{num} checks block: {names}.",
+                len(self.blocking),
+                names=_names(self.blocking),
+            )
+            parts.append(text)
+        num, names = len(self.pending), _names(self.pending)
         if self.state == "checking":
-            parts.append(f"{_checks(self.pending, 'are', 'is')} not through: {_names(self.pending)}.")
+            text = trn(
+                "{num} check is not through: {names}.",
+                "{num} checks are not through: {names}.",
+                num,
+                names=names,
+            )
+            parts.append(text)
         elif self.pending:
-            parts.append(f"{_checks(self.pending, 'have', 'has')} no verdict: r makes them.")
-        return " ".join(parts) or "Not checked yet: r makes the checks."
-
-
-def _checks(ids: Sequence[str], many: str, one: str = "") -> str:
-    return f"{len(ids)} checks {many}" if len(ids) != 1 else f"1 check {one or many + 's'}"
+            text = trn(
+                "{num} check has no verdict: r makes them.",
+                "{num} checks have no verdict: r makes them.",
+                num,
+            )
+            parts.append(text)
+        return " ".join(parts) or tr("Not checked yet: r makes the checks.")
 
 
 def _names(ids: Sequence[str]) -> str:
@@ -96,24 +111,32 @@ class StartLine(Lines):
 
 def _standing(now: Readiness) -> tuple[str, str, str]:
     if now.state == "starting":
-        return "… STARTING", BLUE, "The supervisor makes the checks once more; this may take a minute."
+        return (
+            tr("… STARTING"),
+            BLUE,
+            tr("The supervisor makes the checks once more; this may take a minute."),
+        )
     if now.state == "checking":
-        then = "It starts by itself once all are clear; c cancels." if now.starts_then else "c cancels."
-        return "… CHECKING", BLUE, f"{now.trouble} {now.lock} {then}".strip()
+        then = (
+            tr("It starts by itself once all are clear; c cancels.") if now.starts_then else tr("c cancels.")
+        )
+        return tr("… CHECKING"), BLUE, f"{now.trouble} {now.lock} {then}".strip()
     if now.trouble:
-        again = "" if now.is_unlocked else " r checks again."
-        return ("! NOT STARTED" if now.is_unlocked else "✗ LOCKED"), BAD, now.trouble + again
+        again = "" if now.is_unlocked else tr(" r checks again.")
+        return (tr("! NOT STARTED") if now.is_unlocked else tr("✗ LOCKED")), BAD, now.trouble + again
     if now.is_cancelled:
-        return "· CANCELLED", MUTED, f"{now.lock} r checks again."
+        return tr("· CANCELLED"), MUTED, tr("{lock} r checks again.", lock=now.lock)
     if now.state == "idle" and now.live_run:
-        text = f"Run {now.live_run} is going; 2 shows it. r makes the checks all the same."
-        return "· NOT CHECKED", MUTED, text
+        text = tr(
+            "Run {live_run} is going; 2 shows it. r makes the checks all the same.", live_run=now.live_run
+        )
+        return tr("· NOT CHECKED"), MUTED, text
     if now.state == "idle":
-        return "· NOT CHECKED", MUTED, "r makes the checks."
+        return tr("· NOT CHECKED"), MUTED, tr("r makes the checks.")
     if now.lock:
         is_by_hand = all(check.remedy_action == "tick" for check in now.checks if check.blocking)
-        how = "space ticks it, once it is so." if is_by_hand else "Mend, then r; or waive with w."
-        return "✗ LOCKED", BAD, f"{now.lock} {how}"
+        how = tr("space ticks it, once it is so.") if is_by_hand else tr("Mend, then r; or waive with w.")
+        return tr("✗ LOCKED"), BAD, f"{now.lock} {how}"
     return _unlocked(now.checks)
 
 
@@ -121,9 +144,9 @@ def _unlocked(checks: Sequence[Check]) -> tuple[str, str, str]:
     waived = [fmt.clean(check.id) for check in checks if check.status == "waived"]
     warned = [fmt.clean(check.id) for check in checks if check.status == "warn"]
     notes = [
-        f"waived: {', '.join(waived)}" if waived else "",
-        f"warned: {', '.join(warned)}" if warned else "",
+        tr("waived: {names}", names=", ".join(waived)) if waived else "",
+        tr("warned: {names}", names=", ".join(warned)) if warned else "",
     ]
     told = "; ".join(note for note in notes if note)
-    text = "Press s to start." + (f" ({told})" if told else "")
+    text = tr("Press s to start.") + (f" ({told})" if told else "")
     return "✓ UNLOCKED", DOUBTFUL if waived else GOOD, text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from engine.records import EventRow, TextSampleRow
 from tui import format as fmt
+from tui.language import tr
 from tui.widgets.lines import BAD, DOUBTFUL, MUTED, STRONG, TEXT, Line, crop, wrap
 from tui.widgets.panel import Panel
 
@@ -18,7 +19,7 @@ class SamplePanel(Panel):
     HELP = "How the model goes on from the prompt (in grey), at the step that the title names."
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__("Sample", id=id)
+        super().__init__(tr("Sample"), id=id)
         self._sample: TextSampleRow | None = None
 
     def show(self, sample: TextSampleRow | None) -> None:
@@ -26,13 +27,13 @@ class SamplePanel(Panel):
         if sample == self._sample:
             return
         self._sample = sample
-        self.border_title = "Sample" if sample is None else f"Sample at step {sample.step}"
+        self.border_title = tr("Sample") if sample is None else tr("Sample at step {step}", step=sample.step)
         self.redraw()
 
     def draw(self, width: int, height: int) -> list[Line]:
         """The text, wrapped; an ellipsis where it is longer than the panel."""
         if self._sample is None:
-            return [[("No sample yet.", MUTED)]]
+            return [[(tr("No sample yet."), MUTED)]]
         prompt = fmt.clean(self._sample.prompt[:_MOST_CHARACTERS], keep_newlines=True)
         text = fmt.clean(self._sample.text[:_MOST_CHARACTERS], keep_newlines=True)
         rows = wrap((prompt + text).rstrip(), width)
@@ -55,7 +56,7 @@ class EventsPanel(Panel):
     HELP = "What the run's processes told, newest first: checkpoints, restarts, warnings, and what was asked of it."
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__("Events", id=id)
+        super().__init__(tr("Events"), id=id)
         self._events: tuple[EventRow, ...] = ()
 
     def show(self, events: tuple[EventRow, ...]) -> None:
@@ -66,12 +67,12 @@ class EventsPanel(Panel):
     def draw(self, width: int, height: int) -> list[Line]:
         """One row an event where they are many, wrapped where there is room."""
         if not self._events:
-            return [[("Nothing happened yet.", MUTED)]]
+            return [[(tr("Nothing happened yet."), MUTED)]]
         lines: list[Line] = []
         most_rows = 1 if height < 4 else 3
         for event in reversed(self._events[-height:] if height else ()):
             sign, style = _LEVELS.get(event.level, ("·", TEXT))
-            rows = wrap(fmt.clean(event.text[:_MOST_CHARACTERS]), max(1, width - 11))
+            rows = wrap(fmt.said(event.text[:_MOST_CHARACTERS]), max(1, width - 11))
             if len(rows) > most_rows:
                 rows = [*rows[: most_rows - 1], rows[most_rows - 1][: width - 12] + "…"]
             lines.append([(fmt.clock_s(event.at), MUTED), (f" {sign} ", style), (rows[0], style)])
@@ -104,5 +105,5 @@ class DetailPanel(Panel):
                 lines.append([])
             lines += block
         if len(lines) > height > 0:
-            lines = [*lines[: height - 1], [("… z shows all of it", STRONG)]]
+            lines = [*lines[: height - 1], [(tr("… z shows all of it"), STRONG)]]
         return lines

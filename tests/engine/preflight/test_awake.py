@@ -104,6 +104,17 @@ def test_without_any_tool_that_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert presence.check_sleep(Context(tmp_path)).status == "warn"
 
 
+def test_inside_of_windows_no_lock_is_taken_and_windows_is_named(
+    held: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    version = tmp_path / "version"
+    version.write_text("Linux version 5.15.167.4-microsoft-standard-WSL2 (root@f9c826d3017f)\n")
+    monkeypatch.setattr(presence, "KERNEL_VERSION", version)
+    verdict = presence.check_sleep(Context(tmp_path))
+    assert verdict.status == "warn" and "Windows decides" in verdict.evidence and "Sleep" in verdict.remedy
+    assert not held.exists()
+
+
 def test_logout_that_ends_processes_blocks_and_names_the_remedy(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -112,7 +123,7 @@ def test_logout_that_ends_processes_blocks_and_names_the_remedy(
     monkeypatch.setattr(logind, "RUNNING", tmp_path)
     monkeypatch.setattr(logind, "MAIN_FILE", conf)
     monkeypatch.setattr(logind, "FOLDERS", (tmp_path / "logind.conf.d",))
-    monkeypatch.setattr(presence.getpass, "getuser", lambda: "ana")
+    monkeypatch.setenv("LOGNAME", "ana")
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nowhere")
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     verdict = presence.check_logout(Context(tmp_path))
@@ -129,6 +140,22 @@ def test_logout_that_ends_processes_blocks_and_names_the_remedy(
     (tmp_path / "logind.conf.d").mkdir()
     (tmp_path / "logind.conf.d" / "own.conf").write_text("[Login]\nKillOnlyUsers=\nKillUserProcesses=yes\n")
     assert presence.check_logout(Context(tmp_path)).status == "fail", "the later file counts"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user without a name")
+def test_a_user_without_a_name_can_log_out_too(tmp_path: Path) -> None:
+    code = (
+        "import os; from pathlib import Path; from engine.preflight.context import Context; "
+        "from engine.preflight.presence import check_logout; os.setuid(54321); "
+        "print(check_logout(Context(Path('/nonexistent'))).status)"
+    )
+    nameless = {
+        key: value for key, value in os.environ.items() if key not in ("LOGNAME", "USER", "LNAME", "USERNAME")
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=nameless, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "pass\n", done.stderr
 
 
 def test_the_method_that_is_in_force_is_told_not_the_one_that_was_meant(

@@ -16,16 +16,18 @@ from pathlib import Path
 import pytest
 
 from engine import EngineError, Workspace
+from engine.estimate import checkpoint_bytes
 from engine.preflight import kept
 from engine.preflight.context import Context, Verdict
 from engine.preflight.inputs import check_corpus, check_settings
-from engine.preflight.machine import check_disk, check_memory
+from engine.preflight.machine import _lasting, check_disk, check_memory
 from engine.preflight.rehearsal import check_rehearsal, rehearsal_key
 from engine.preflight.run import _carry_out, run
 from engine.preflight.steps import STEPS
 from engine.records import Check, EventRow
 from engine.runs import folder as folders
 from engine.runs.lock import REHEARSING, Lock, device_lock_path, holder
+from engine.runs.watch import guarded_settings
 from tests.conftest import wait_for
 
 Make = Callable[..., Workspace]
@@ -103,6 +105,17 @@ def test_a_budget_of_memory_is_a_setting_that_no_waiver_overrules(make_workspace
     verdict = check_memory(Context(make_workspace().folder, overrides=("limits.vram_budget_gib=0.001",)))
     assert (verdict.status, verdict.is_waivable) == ("fail", False)
     assert "the budget is 1.0 MiB" in verdict.evidence
+
+
+def test_a_waived_disk_check_leaves_of_the_limit_the_room_for_a_checkpoint(make_workspace: Make) -> None:
+    context = Context(make_workspace().folder, overrides=("limits.min_free_disk_gib=50",))
+
+    def left_gib(*waived: str) -> float:
+        reasons = dict.fromkeys(waived, "because")
+        return guarded_settings(context.settings, reasons, context.plan).limits.min_free_disk_gib
+
+    assert left_gib() == left_gib("power") == 50
+    assert left_gib("disk") == checkpoint_bytes(context.plan) / 2**30 > 0
 
 
 def test_what_changed_since_the_person_looked_is_said(make_workspace: Make) -> None:
@@ -183,6 +196,28 @@ def test_the_disk_that_the_checkpoints_go_to_is_the_one_that_counts(
     runs.symlink_to("/nowhere/usb-disk")
     assert (verdict().status, verdict().is_waivable) == ("fail", False)
     assert "is a link to /nowhere/usb-disk, which is not there" in verdict().evidence
+
+
+def test_a_file_system_that_does_not_last_or_is_far_away_is_named(
+    small_disk: Path, make_workspace: Make
+) -> None:
+    workspace = make_workspace()
+    layers = [small_disk / name for name in ("lower", "upper", "work")]
+    for layer in (*layers, workspace.folder / "runs"):
+        layer.mkdir()
+    options = f"lowerdir={layers[0]},upperdir={layers[1]},workdir={layers[2]}"
+    runs = str(workspace.folder / "runs")
+    if subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, runs], check=False).returncode:
+        pytest.skip("no overlay can be mounted here")
+    try:
+        verdict = check_disk(Context(workspace.folder))
+    finally:
+        subprocess.run(["umount", "-l", runs], check=True)
+    assert verdict.status == "warn" and "(overlay)" in verdict.evidence
+    assert "It is a container's own layer" in verdict.evidence
+    for kind in ("nfs4", "cifs", "fuse.sshfs", "9p"):
+        assert "network file system" in _lasting(kind, "", []).evidence
+    assert _lasting("ext4", "", []).status == "pass"
 
 
 def test_two_starts_in_the_same_second_are_one_run(make_workspace: Make) -> None:

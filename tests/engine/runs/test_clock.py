@@ -42,7 +42,8 @@ class Clock:
         self._patch = monkeypatch
         self._real = time.time
         (folder / "sitecustomize.py").write_text(SHIFT)
-        monkeypatch.setenv("PYTHONPATH", str(folder))
+        before = os.environ.get("PYTHONPATH")
+        monkeypatch.setenv("PYTHONPATH", f"{folder}:{before}" if before else str(folder))
         monkeypatch.setenv("LLM_TUI_TEST_CLOCK", str(self._file))
         self.set(0.0)
 
