@@ -120,12 +120,14 @@ def write_week(run: object) -> None:
                 StepRow(
                     step=1000 + s // 2,
                     at=began + s,
-                    tokens=2048 * (s // 2),
+                    tokens=40_000 * s // WEEK_S,
                     loss=2.0 + 3000 / (1000 + s),
                     learning_rate=0.004,
                     tokens_per_s=1000.0,
                     micro_batch=8,
                     grad_accum=1,
+                    attempt=1,
+                    rollbacks=0,
                 )
                 for s in range(start, min(start + 10_000, WEEK_S), 2)
             )
