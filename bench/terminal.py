@@ -190,11 +190,12 @@ def key_times(app: PtyApp) -> str:
     ) * 2:
         app.read_for(1.2)
         app.read_quiet()
-        found.append((app.answer_s(key, 2.0), key))
+        if (answer_s := app.answer_s(key, 0.9)) is not None:
+            found.append((answer_s, key))
     known = sorted(time_s for time_s, _ in found)
     slowest = max(found)
     return (
-        f"{len(known)} pressed, median {1000 * statistics.median(known):.0f} ms, "
+        f"{len(known)} answered, median {1000 * statistics.median(known):.0f} ms, "
         f"slowest {1000 * slowest[0]:.0f} ms ({slowest[1]!r})"
     )
 
