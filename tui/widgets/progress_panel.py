@@ -126,7 +126,7 @@ def _bar(snapshot: RunSnapshot, width: int) -> Line:
     if status.eta_s is not None and not snapshot.is_stale:
         right.append((tr("  {duration} left", duration=fmt.duration(status.eta_s)), STRONG))
     room = max(1, width - length(right))
-    eighths = round((frac or 0) * room * 8)
+    eighths = round(min(1.0, frac or 0) * room * 8)
     full, part = divmod(eighths, 8)
     bar = "█" * full + (" ▏▎▍▌▋▊▉"[part] if part else "")
     return [(bar, BLUE), ("─" * (room - len(bar)), FAINT), *right]
