@@ -73,11 +73,11 @@ class PtyApp:
                 raise TimeoutError(f"it never came; the last was {self.seen[-400:]!r}")
             self._read(0.05)
 
-    def answer_s(self, key: str, patience_s: float) -> float:
-        """Press a key; seconds until the first bytes after it, or the patience where nothing comes."""
+    def answer_s(self, key: str, patience_s: float) -> float | None:
+        """Press a key; seconds until the first bytes after it, None where it changes nothing on the screen."""
         os.write(self._descriptor, key.encode())
         began = time.perf_counter()
-        return time.perf_counter() - began if self._read(patience_s) else patience_s
+        return time.perf_counter() - began if self._read(patience_s) else None
 
     def cpu_s(self) -> float:
         """Seconds of processor that the program has used. Source: proc(5), stat, fields 14 and 15."""

@@ -120,12 +120,14 @@ def write_week(run: object) -> None:
                 StepRow(
                     step=1000 + s // 2,
                     at=began + s,
-                    tokens=2048 * (s // 2),
+                    tokens=40_000 * s // WEEK_S,
                     loss=2.0 + 3000 / (1000 + s),
                     learning_rate=0.004,
                     tokens_per_s=1000.0,
                     micro_batch=8,
                     grad_accum=1,
+                    attempt=1,
+                    rollbacks=0,
                 )
                 for s in range(start, min(start + 10_000, WEEK_S), 2)
             )
@@ -188,11 +190,12 @@ def key_times(app: PtyApp) -> str:
     ) * 2:
         app.read_for(1.2)
         app.read_quiet()
-        found.append((app.answer_s(key, 2.0), key))
+        if (answer_s := app.answer_s(key, 0.9)) is not None:
+            found.append((answer_s, key))
     known = sorted(time_s for time_s, _ in found)
     slowest = max(found)
     return (
-        f"{len(known)} pressed, median {1000 * statistics.median(known):.0f} ms, "
+        f"{len(known)} answered, median {1000 * statistics.median(known):.0f} ms, "
         f"slowest {1000 * slowest[0]:.0f} ms ({slowest[1]!r})"
     )
 

@@ -20,7 +20,7 @@ def test_the_use_of_the_peak_stands_where_it_is_known_and_has_room() -> None:
     assert "42.0 % of peak" in numbers(120, mfu_frac=0.42)
     assert "peak" not in numbers(120, mfu_frac=None)
     narrow = numbers(80, mfu_frac=0.42)
-    assert len(narrow) <= 80 and "left" in narrow
+    assert len(narrow) <= 80 and "done" in narrow
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])

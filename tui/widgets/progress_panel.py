@@ -23,6 +23,9 @@ from tui.widgets.lines import (
     wrap,
 )
 
+_LEAST_RANGE_S = 120.0
+"""A range of the end that is narrower says nothing in hours and minutes."""
+
 
 class ProgressPanel(Lines):
     """Three rows, and up to two more with a reason where there is something to say."""
@@ -123,7 +126,7 @@ def _bar(snapshot: RunSnapshot, width: int) -> Line:
     if status.eta_s is not None and not snapshot.is_stale:
         right.append((tr("  {duration} left", duration=fmt.duration(status.eta_s)), STRONG))
     room = max(1, width - length(right))
-    eighths = round((frac or 0) * room * 8)
+    eighths = round(min(1.0, frac or 0) * room * 8)
     full, part = divmod(eighths, 8)
     bar = "█" * full + (" ▏▎▍▌▋▊▉"[part] if part else "")
     return [(bar, BLUE), ("─" * (room - len(bar)), FAINT), *right]
@@ -228,7 +231,8 @@ def _when(snapshot: RunSnapshot) -> list[Line]:
         return [[(tr("{duration} so far", duration=fmt.duration(status.elapsed_s)), MUTED)]]
     now = time.time()
     at: Line = [(tr("done "), MUTED), (fmt.clock(now + status.eta_s, now), STRONG)]
-    if snapshot.eta_low_s is None or snapshot.eta_high_s is None:
+    low_s, high_s = snapshot.eta_low_s, snapshot.eta_high_s
+    if low_s is None or high_s is None or high_s - low_s < _LEAST_RANGE_S:
         return [at]
-    between = fmt.clock_range(now + snapshot.eta_low_s, now + snapshot.eta_high_s, now)
+    between = fmt.clock_range(now + low_s, now + high_s, now)
     return [[*at, (f" ({between})", MUTED)], at]
