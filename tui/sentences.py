@@ -20,7 +20,8 @@ _MOST_CUTS = 6
 _DEEPEST = 5
 """How often a sentence is looked for within a sentence."""
 _FEW_CHARACTERS, _SURE_BEGINNING = 7, 3
-_SHORT_HOLE = re.compile(r"|\S{1,12}|[<~≥]? ?\d[\d.,]*( ?\S{1,6})?")
+_SHORT_HOLE = re.compile(r"|[A-Z]{2,4}|[<~≥]? ?\d[\d.,]*( ?\S{1,6})?")
+"""A figure with its unit, a code, or nothing."""
 _HOLE = re.compile(r"\{\d+\}")
 _FIGURE = re.compile(r"(?<![\w.-])[-+]?\d[\d,]*(\.\d+)?(?![\w.])")
 _SENTENCE_END = re.compile(r"(?<=[.!?;]) (?=\S)|\n")
@@ -145,6 +146,12 @@ class Catalogue(gettext.GNUTranslations):
             holes = pattern.fill(text)
             if holes is not None and depth < _DEEPEST:
                 told = [self._known_before(hole, depth + 1) for hole in holes]
+                # Half a sentence that is not known around words that are would be neither language.
+                if any(
+                    said.num_left and _SENTENCE_END.search(hole)
+                    for said, hole in zip(told, holes, strict=True)
+                ):
+                    continue
                 yield Said(
                     pattern.translated.format(*(hole.text for hole in told)), sum(map(_num_left, told))
                 )

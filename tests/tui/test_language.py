@@ -190,6 +190,11 @@ def test_sentences_of_the_engine_are_told_around_their_figures() -> None:
     assert told == "Yazıldı: step-12, 3,5 MiB, yoxlanıldı, 0,25 saniyəyə."
     waived = language.told("On battery, battery at 80%. Waived: the socket is on a UPS")
     assert waived == "Batareyadadır, batareya 80%. Güzəşt: the socket is on a UPS"
+    assert language.told("Not ticked: laptop on a hard surface, fan free").endswith(
+        ": laptop on a hard surface, fan free"
+    )
+    half = "41.2 GiB are left; nobody knows: 3 checkpoints of 52 MiB, one of them being written"
+    assert language.told(half).startswith("41.2 GiB are left; nobody knows: ")
     assert language.told("Something that nobody translated.") == "Something that nobody translated."
     assert language.told("torch 2.13.0+cpu {weird} [b]x") == "torch 2.13.0+cpu {weird} [b]x"
     assert language.told("") == ""
