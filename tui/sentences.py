@@ -27,6 +27,7 @@ _FIGURE = re.compile(r"(?<![\w.-])[-+]?\d[\d,]*(\.\d+)?(?![\w.])")
 _SENTENCE_END = re.compile(r"(?<=[.!?;]) (?=\S)|\n")
 _PART_END = re.compile(r"(?<=[.!?;,]) (?=\S)|\n")
 """Within a sentence, where parts of it are told one after the other."""
+_WITHIN = re.compile(r"[.!?;:,] ")
 _ENDS = (".", ";", ",")
 
 
@@ -146,11 +147,9 @@ class Catalogue(gettext.GNUTranslations):
             holes = pattern.fill(text)
             if holes is not None and depth < _DEEPEST:
                 told = [self._known_before(hole, depth + 1) for hole in holes]
-                # Half a sentence that is not known around words that are would be neither language.
-                if any(
-                    said.num_left and _SENTENCE_END.search(hole)
-                    for said, hole in zip(told, holes, strict=True)
-                ):
+                # Half a sentence that is not known before words that are would be neither language.
+                before = list(zip(told, holes, strict=True))[: -1 if not pattern.pieces[-1] else None]
+                if any(said.num_left and _WITHIN.search(hole) for said, hole in before):
                     continue
                 yield Said(
                     pattern.translated.format(*(hole.text for hole in told)), sum(map(_num_left, told))
