@@ -44,8 +44,9 @@ def _num_left(said: Said) -> int:
 
 
 def _num_letters(text: str) -> int:
-    """Letters of a text of several words, 0 where it is a name or a figure."""
-    return sum(map(str.isalpha, text)) if " " in text.strip() else 0
+    """Letters of a text of several words, 0 where it is a name or a figure with its unit."""
+    words = [word for word in text.split() if any(map(str.isalpha, word))]
+    return sum(map(len, words)) if len(words) > 1 else 0
 
 
 def _joined(head: Said, between: str, rest: Said) -> Said:
