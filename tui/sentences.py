@@ -128,7 +128,7 @@ class Catalogue(gettext.GNUTranslations):
                 readings.append(_joined(head, text[start:end], self._known_before(text[end:], depth)))
         if cuts:
             start, end = cuts[0]
-            unknown = Said(text[:start], _num_letters(text[:start]))
+            unknown = Said(text[:start], sum(map(str.isalpha, text[:start])))
             readings.append(_joined(unknown, text[start:end], self._known_before(text[end:], depth)))
         readings.append(Said(self.local_figures(text) if depth else text, _num_letters(text)))
         return min(readings, key=_num_left)
