@@ -27,6 +27,8 @@ _FIGURE = re.compile(r"(?<![\w.-])[-+]?\d[\d,]*(\.\d+)?(?![\w.])")
 _SENTENCE_END = re.compile(r"(?<=[.!?;]) (?=\S)|\n")
 _PART_END = re.compile(r"(?<=[.!?;,]) (?=\S)|\n")
 """Within a sentence, where parts of it are told one after the other."""
+_NAMES_LEFT = 3
+"""So many single words may be names."""
 _WITHIN = re.compile(r"[.!?;:,] ")
 _ENDS = (".", ";", ",")
 
@@ -44,9 +46,9 @@ def _num_left(said: Said) -> int:
 
 
 def _num_letters(text: str) -> int:
-    """Letters of a text of several words, 0 where it is a name or a figure with its unit."""
-    words = [word for word in text.split() if any(map(str.isalpha, word))]
-    return sum(map(len, words)) if len(words) > 1 else 0
+    """Letters of a text of several words; 1 where it is one word, perhaps a name, and 0 where it is a figure."""
+    words = [word for word in text.split() if len(word) > 3 and any(map(str.isalpha, word))]
+    return sum(map(len, words)) if len(words) > 1 else len(words)
 
 
 def _joined(head: Said, between: str, rest: Said) -> Said:
@@ -150,7 +152,7 @@ class Catalogue(gettext.GNUTranslations):
                 told = [self._known_before(hole, depth + 1) for hole in holes]
                 # Half a sentence that is not known before words that are would be neither language.
                 before = list(zip(told, holes, strict=True))[: -1 if not pattern.pieces[-1] else None]
-                if any(said.num_left and _WITHIN.search(hole) for said, hole in before):
+                if any(said.num_left > _NAMES_LEFT and _WITHIN.search(hole) for said, hole in before):
                     continue
                 yield Said(
                     pattern.translated.format(*(hole.text for hole in told)), sum(map(_num_left, told))
