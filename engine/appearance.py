@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-_AS_SHIPPED = frozenset({'theme = "llm-tui-night"', 'characters = "auto"'})
+_AS_SHIPPED = frozenset({'language = "auto"', 'theme = "llm-tui-night"', 'characters = "auto"'})
 
 
 class Appearance(NamedTuple):
@@ -17,10 +17,10 @@ class Appearance(NamedTuple):
 
     theme: str = ""
     """Empty: nothing was chosen."""
-    language: str = "auto"
     characters: str = "auto"
     keys: Mapping[str, str] = {}
     """Name of a binding to its keys, separated by commas."""
+    language: str = "auto"
 
 
 def read_appearance(path: Path) -> Appearance:

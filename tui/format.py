@@ -244,7 +244,8 @@ _DATE_PATTERNS = {"en": "%Y-%m-%d", "az": "%d.%m.%Y"}
 
 def day(iso: str) -> str:
     """A day that is known as `2026-11-23`."""
-    return ".".join(reversed(iso.split("-"))) if code() == "az" else iso
+    is_date = iso.replace("-", "").isdigit()
+    return ".".join(reversed(iso.split("-"))) if code() == "az" and is_date else iso
 
 
 def day_of_year(iso: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from datetime import UTC, datetime
 from pathlib import Path
 
 from babel.messages.catalog import Catalog, Message
@@ -14,6 +15,8 @@ from tests.catalogue import engine, scan
 FOLDER = scan.ROOT / "tui" / "locale"
 LANGUAGES = ("az",)
 Key = tuple[str | None, str]
+_NO_DATE = datetime(2026, 1, 1, tzinfo=UTC)
+"""The date in the header of what is compiled: the same texts come out as the same bytes."""
 
 
 def po_path(language: str) -> Path:
@@ -58,6 +61,8 @@ def updated(old: Catalog) -> Catalog:
         project="llm-tui",
         version="",
         charset="utf-8",
+        creation_date=_NO_DATE,
+        revision_date=_NO_DATE,
         fuzzy=False,
     )
     for key, text in wanted().items():

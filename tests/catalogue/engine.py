@@ -56,8 +56,15 @@ PUT_TOGETHER = (
         "estimated, {0} W",
         "partly measured, {0} W",
         "absent",
+        "{0} are to stay free.",
+        "{0}, {1}{2}, trains in {3} on {4} threads",
+        "less than a minute {0}",
+        "the run takes {0}",
+        "the rest of the run takes {0}",
         "{0} {1} a kWh",
         "else {0} {1} a kWh",
+        "{0} checkpoint",
+        "{0} checkpoints",
     ),
     *("a text in quotes or a list of texts", "tables", "a table"),
 )
@@ -163,16 +170,18 @@ def is_said(node: ast.AST, said: str, parents: dict[ast.AST, ast.AST]) -> bool:
         return False
     outer = parents.get(node)
     if isinstance(outer, ast.keyword):
-        if outer.arg not in (
-            "title",
-            "label",
-            "description",
-            "evidence",
-            "remedy",
-            "text",
-            "reason",
-            "note",
-            "message",
+        if outer.arg in (
+            "id",
+            "unit",
+            "kind",
+            "encoding",
+            "pattern",
+            "name",
+            "help",
+            "metavar",
+            "usage",
+            "cwd",
+            "source",
         ):
             return False
         outer = parents.get(outer)

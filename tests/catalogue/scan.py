@@ -252,7 +252,8 @@ class Source:
         for outer in self.above(node):
             if isinstance(outer, ast.Tuple):
                 others = [part for part in outer.elts if part is not inner]
-                if any(isinstance(part, ast.Name) and part.id in STYLES for part in others):
+                chosen = [part.body if isinstance(part, ast.IfExp) else part for part in others]
+                if any(isinstance(part, ast.Name) and part.id in STYLES for part in chosen):
                     return True
             elif isinstance(outer, ast.Call):
                 is_title = isinstance(outer.func, ast.Attribute) and outer.func.attr == "__init__"

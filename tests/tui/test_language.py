@@ -28,9 +28,11 @@ FIGURES = re.compile(r"\d+")
 
 
 @pytest.fixture(autouse=True)
-def _english_afterwards() -> Iterator[None]:
+def _english_afterwards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("LANGUAGE", "")
     yield
     language.use("en")
+    gettext.textdomain("messages")
 
 
 # --- the catalogue ----------------------------------------------------------------------------------------------
@@ -188,6 +190,11 @@ def test_sentences_of_the_engine_are_told_around_their_figures() -> None:
     assert told == "Yazıldı: step-12, 3,5 MiB, yoxlanıldı, 0,25 saniyəyə."
     waived = language.told("On battery, battery at 80%. Waived: the socket is on a UPS")
     assert waived == "Batareyadadır, batareya 80%. Güzəşt: the socket is on a UPS"
+    assert language.told("Not ticked: laptop on a hard surface, fan free").endswith(
+        ": laptop on a hard surface, fan free"
+    )
+    half = "41.2 GiB are left; nobody knows: 3 checkpoints of 52 MiB, one of them being written"
+    assert language.told(half).startswith("41.2 GiB are left; nobody knows: ")
     assert language.told("Something that nobody translated.") == "Something that nobody translated."
     assert language.told("torch 2.13.0+cpu {weird} [b]x") == "torch 2.13.0+cpu {weird} [b]x"
     assert language.told("") == ""
@@ -215,13 +222,13 @@ def test_the_alphabet_orders_and_its_two_letters_i_keep_their_dots() -> None:
 
 def test_the_command_line_speaks_and_its_documents_do_not_change(tmp_path: Path) -> None:
     runner = CliRunner()
-    english = runner.invoke(main, ["--workspace", str(tmp_path), "ledger", "--json"], env={"LANG": "C"})
-    said = runner.invoke(main, ["--workspace", str(tmp_path), "ledger"], env={"LANG": "az_AZ.UTF-8"})
+    english = runner.invoke(main, ["--workspace", str(tmp_path), "ledger", "--json"], env={"LC_ALL": "C"})
+    said = runner.invoke(main, ["--workspace", str(tmp_path), "ledger"], env={"LC_ALL": "az_AZ.UTF-8"})
     same = runner.invoke(
-        main, ["--workspace", str(tmp_path), "ledger", "--json"], env={"LANG": "az_AZ.UTF-8"}
+        main, ["--workspace", str(tmp_path), "ledger", "--json"], env={"LC_ALL": "az_AZ.UTF-8"}
     )
     table = runner.invoke(
-        main, ["--workspace", str(tmp_path), "ledger", "--csv"], env={"LANG": "az_AZ.UTF-8"}
+        main, ["--workspace", str(tmp_path), "ledger", "--csv"], env={"LC_ALL": "az_AZ.UTF-8"}
     )
     assert "Hələ heç bir təlim" in said.output
     assert json.loads(same.output) == json.loads(english.output)
@@ -230,10 +237,10 @@ def test_the_command_line_speaks_and_its_documents_do_not_change(tmp_path: Path)
 
 def test_help_and_refusals_are_in_the_language(tmp_path: Path) -> None:
     runner = CliRunner()
-    shown = runner.invoke(main, ["--help"], env={"LANG": "az"})
+    shown = runner.invoke(main, ["--help"], env={"LC_ALL": "az"})
     assert "Təlimlərin siyahısı" in shown.output and "List the runs" not in shown.output
     (tmp_path / "settings.toml").write_text('[ui]\nlanguage = "az"\n[training]\ntokns = 5\n')
-    refused = runner.invoke(main, ["--workspace", str(tmp_path), "estimate"], env={"LANG": "C"})
+    refused = runner.invoke(main, ["--workspace", str(tmp_path), "estimate"], env={"LC_ALL": "C"})
     assert refused.exit_code == 2
     assert "Bəlkə training.tokens?" in refused.output
 

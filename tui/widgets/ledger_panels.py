@@ -156,9 +156,9 @@ class PredictedPanel(Panel):
 
 
 def _planned_row(label: str, said: str, came: str, width: int) -> Line:
-    """Plan and actual; where both are too long, a planned duration keeps its larger unit."""
+    """Plan and actual; where both are too long, a duration that came is told in its larger unit."""
     if 6 + len(said) + 3 + len(came) > width:
-        said = " ".join(said.split()[:2])
+        came = " ".join(came.split()[:2])
     return [(label.ljust(6), MUTED), (said, TEXT), (" → ", FAINT), (came, STRONG)]
 
 

@@ -149,4 +149,4 @@ def _unlocked(checks: Sequence[Check]) -> tuple[str, str, str]:
     ]
     told = "; ".join(note for note in notes if note)
     text = tr("Press s to start.") + (f" ({told})" if told else "")
-    return "✓ UNLOCKED", DOUBTFUL if waived else GOOD, text
+    return tr("✓ UNLOCKED"), DOUBTFUL if waived else GOOD, text
