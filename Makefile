@@ -19,7 +19,7 @@ test: $(VENV)/.installed-dev ## set up on the first call, then run the tests
 	@$(BIN)/python -m pytest -n 2 $(ARGS)
 
 test-faults: $(VENV)/.installed-dev ## hang-ups, kills, full disks, bad bytes: the faults that take longer (half an hour)
-	@$(BIN)/python -m pytest -m "faults or not faults" tests/faults $(ARGS)
+	@$(BIN)/python -m pytest -m faults $(ARGS)
 
 check: $(VENV)/.installed-dev lint types contracts ## what CI runs: lint, types, import contracts, tests
 	@$(MAKE) --no-print-directory test

@@ -215,7 +215,16 @@ def with_dots(svg: str) -> str:
 
 def real_stories(workspace: Path) -> dict[str, tuple[Any, tuple[str, ...]]]:
     """The screens on a workspace of this machine."""
-    keys = {"preflight": ("1", "r"), "run": ("2",), "ledger": ("3",), "runs": ("4",), "plan": ("5",)}
+    keys = {
+        "preflight": ("1", "r"),
+        "run": ("2",),
+        "ledger": ("3",),
+        "runs": ("4",),
+        "plan": ("5",),
+        "settings": ("6",),
+        "samples": ("7",),
+        "log": ("8",),
+    }
     return {f"real-{name}": (Bridge(workspace), pressed) for name, pressed in keys.items()}
 
 

@@ -71,6 +71,7 @@ def test_a_model_that_meets_a_fault_anywhere_is_whole_or_not_there(
         assert one["left"] == ["model", "tokenizer.json"], one
 
 
+@pytest.mark.faults
 def test_a_checkpoint_is_written_in_the_one_order_that_survives_a_power_cut(
     tmp_path: Path,
     make_run: MakeRun,

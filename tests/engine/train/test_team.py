@@ -90,6 +90,7 @@ def test_two_processes_train_as_one_to_rounding(make_run: MakeRun, start_trainer
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.faults
 def test_a_process_that_is_killed_is_started_again_and_the_run_goes_on_alone(
     make_run: MakeRun, start_trainer: Start
 ):
