@@ -202,7 +202,8 @@ def key_times(app: PtyApp) -> str:
 
 def stall(folder: Path, seconds: float) -> None:
     """A terminal that is not read for a minute: the run, the viewer's memory, and how it comes back."""
-    with training(folder) as rate, PtyApp(python(APP), folder) as app:
+    # Wide enough for the number of the step.
+    with training(folder) as rate, PtyApp(python(APP), folder, 34, 120) as app:
         app.read_until(lambda seen: b"RUNNING" in seen, 60.0)
         app.read_for(10.0)
         read, memory = rate(seconds, app), app.resident_bytes()
@@ -211,6 +212,8 @@ def stall(folder: Path, seconds: float) -> None:
         step = newest_step(folder)
         began = time.perf_counter()
         app.seen = b""
+        for key in "42":  # another screen and back: all is drawn anew
+            app.answer_s(key, 2.0)
         app.read_until(lambda seen: shows_step(seen, step), 20.0)
         print(
             f"stalled for a minute: training {read:.0f} tokens/s before, {stalled:.0f} meanwhile; viewer "

@@ -105,7 +105,8 @@ class _Place(msgspec.Struct, frozen=True):
 def check_disk(context: Context) -> Verdict:
     """Whether each disk holds what the run puts there at its peak, may be written, and will keep it.
 
-    `runs` and `cache` may lie on disks of their own. Where not even one checkpoint fits no waiver helps.
+    `runs` and `cache` may lie on disks of their own. Where not even one checkpoint fits beside what the settings
+    want to stay free, no waiver helps: it overrules a check, and no setting.
     """
     folders = (runs_folder(context.workspace), cache_folder(context.workspace))
     for folder in folders:
@@ -133,7 +134,9 @@ def check_disk(context: Context) -> Verdict:
             evidence,
             "Free some space, or lower training.keep_checkpoints or limits.min_free_disk_gib.",
             *figures,
-            is_waivable=all(place.disk.free_bytes >= place.least_bytes for place in places),
+            is_waivable=all(
+                place.disk.free_bytes >= place.least_bytes + place.reserve_bytes for place in places
+            ),
         )
     return _lasting(places[0].disk.file_system, evidence, figures)
 

@@ -296,7 +296,7 @@ class Workspace(Checklist):
         if status.state is RunState.FINISHED:
             raise RunFailedError(f"Run {folder.id} is finished.", "`llm-tui run` starts another one.")
         refuse_unknown(folder.settings(), waivers or {}, ticks)
-        self._loosen(folder, status, overrides, is_disk_waived="disk" in (waivers or {}))
+        self._loosen(folder, status, overrides)
         folders.agree(folder, waivers or {}, ticks)
         try:
             self._launch(folder)
@@ -307,7 +307,7 @@ class Workspace(Checklist):
         return f"Run {folder.id} goes on from its newest checkpoint."
 
     @staticmethod
-    def _loosen(folder: RunFolder, status: Status, overrides: Sequence[str], *, is_disk_waived: bool) -> None:
+    def _loosen(folder: RunFolder, status: Status, overrides: Sequence[str]) -> None:
         """Freeze other limits and scale with a run that is over. Raises: EngineError where it would stop again."""
         from engine.ledger.limits import LimitGuard, Standing
         from engine.telemetry.host import disk_free_bytes
@@ -320,8 +320,7 @@ class Workspace(Checklist):
                 )
         settings = settings_file.load(folder.settings_path, overrides)
         hours = (status.elapsed_s or 0.0) / 3600
-        free_bytes = None if is_disk_waived else disk_free_bytes(folder.path)
-        now = Standing(hours=hours, cost=status.cost, free_bytes=free_bytes)
+        now = Standing(hours=hours, cost=status.cost, free_bytes=disk_free_bytes(folder.path))
         reached = LimitGuard(settings.limits, settings.energy.currency).reached(now)
         if reached:
             how = f"Change it: llm-tui resume {folder.id} --set limits.KEY=VALUE; 0 is none."

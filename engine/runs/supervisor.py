@@ -38,7 +38,7 @@ from engine.runs.mend import mend
 from engine.runs.news import News
 from engine.runs.ramp import BatchRamp
 from engine.runs.silence import Silence
-from engine.runs.watch import Watch, event, guarded_settings
+from engine.runs.watch import Watch, event
 from engine.sqlite import BusyError
 
 MAX_SILENCE_S = 120.0
@@ -77,8 +77,7 @@ class Supervisor:
         self._waivers = self._store.meta("waivers", dict[str, str])
         self._ticks = self._store.find_meta("ticks", tuple[str, ...]) or ()
         self._device_lock = Lock(device_lock_path(self._plan.device.identity))
-        guarded = guarded_settings(self._settings, self._waivers, self._plan)
-        self._watch = Watch(self._store, guarded, folder.path, os.getpid())
+        self._watch = Watch(self._store, self._settings, folder.path, os.getpid())
         self._child: Child | None = None
         self._is_training = False
         self._stop: Outcome | None = None

@@ -8,18 +8,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
 from engine.errors import DamagedStoreError, StoreError
-from engine.estimate import checkpoint_bytes
 from engine.ledger.cost import total_energy
 from engine.ledger.energy import EnergyMeter
 from engine.ledger.limits import LimitGuard, Standing
 from engine.ledger.tariff import TariffMeter, cost_so_far
-from engine.records import EnergyRow, HeartbeatRow, LogMarkRow, RunPlan, SensorRow, TariffRow
+from engine.records import EnergyRow, HeartbeatRow, LogMarkRow, SensorRow, TariffRow
 from engine.runs.books import Scribe
 from engine.runs.events import event as event
 from engine.runs.folder import RunFolder
@@ -179,12 +177,3 @@ class Watch:
             cost=cost_so_far(total_energy(rows).machine_j, self._tariff.rows, self._settings.energy),
             free_bytes=disk_free_bytes(self._folder),
         )
-
-
-def guarded_settings(settings: Settings, waivers: Mapping[str, str], plan: RunPlan) -> Settings:
-    """The settings that the guard keeps to: a waived disk check leaves of its limit the room for a checkpoint."""
-    if "disk" not in waivers:
-        return settings
-    least_gib = min(settings.limits.min_free_disk_gib, checkpoint_bytes(plan) / 2**30)
-    limits = msgspec.structs.replace(settings.limits, min_free_disk_gib=least_gib)
-    return msgspec.structs.replace(settings, limits=limits)

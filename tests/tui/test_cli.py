@@ -85,17 +85,13 @@ def test_check_json_is_one_document_in_the_documented_shape(make_workspace: Make
     assert report["clear"] is True
     assert all(set(check) == set(Check.__struct_fields__) for check in report["checks"])
     assert [check["id"] for check in report["checks"]][:4] == ["settings", "corpus", "device", "close-apps"]
-    blocked = llm_tui("check", "--json", "--set", "limits.min_free_disk_gib=900000", folder=workspace.folder)
+    endless = "training.keep_checkpoints=1000", "model.vocab_size=262144", "model.n_embd=1024"
+    settings = [f"--set={setting}" for setting in endless]
+    blocked = llm_tui("check", "--json", *settings, folder=workspace.folder)
     assert blocked.returncode == 3
     (disk,) = [check for check in json.loads(blocked.stdout)["checks"] if check["id"] == "disk"]
     assert (disk["status"], disk["blocking"]) == ("fail", True)
-    waived = llm_tui(
-        "check",
-        "--json",
-        "--set=limits.min_free_disk_gib=900000",
-        "--waive=disk=it is a test",
-        folder=workspace.folder,
-    )
+    waived = llm_tui("check", "--json", *settings, "--waive=disk=it is a test", folder=workspace.folder)
     assert waived.returncode == 0
     (disk,) = [check for check in json.loads(waived.stdout)["checks"] if check["id"] == "disk"]
     assert (disk["status"], disk["blocking"]) == ("waived", False)

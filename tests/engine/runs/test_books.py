@@ -15,7 +15,7 @@ import pytest
 
 from engine import Workspace
 from engine.bill import BookedWindow, DayLine
-from engine.errors import RunFailedError, StoreError
+from engine.errors import BlockedError, RunFailedError, StoreError
 from engine.ledger.book import LedgerBook
 from engine.ledger.training_md import BEGIN, END
 from engine.preflight.context import GIB
@@ -145,7 +145,7 @@ def test_a_limit_of_money_is_told_before_and_then_saves_and_stops(make_workspace
     assert 2.5 <= (workspace.ledger()[0].cost or 0.0) < 10
 
 
-def test_a_disk_that_fills_up_stops_the_run_unless_its_check_was_waived(make_workspace: Make) -> None:
+def test_a_disk_that_fills_up_stops_the_run_and_no_waiver_lifts_the_limit(make_workspace: Make) -> None:
     workspace = make_workspace(ENDLESS)
     limit_gib = shutil.disk_usage(workspace.folder).free / GIB - 1.0
     if limit_gib < 2:
@@ -158,12 +158,11 @@ def test_a_disk_that_fills_up_stops_the_run_unless_its_check_was_waived(make_wor
     try:
         wait_for(lambda: workspace.status(run_id).state.is_over, 90, "the limit")
         assert "min_free_disk_gib is reached" in (workspace.status(run_id).reason or "")
-        waived = workspace.start(
-            overrides=[f"limits.min_free_disk_gib={limit_gib:.3f}"], waivers={"disk": "to see what happens"}
-        )
-        wait_for(lambda: (workspace.status(waived).step or 0) > 3, 90, "steps although the disk is short")
-        assert not workspace.status(waived).state.is_over
-        workspace.command(waived, "stop")
+        with pytest.raises(BlockedError, match="cannot be waived"):
+            workspace.start(
+                overrides=[f"limits.min_free_disk_gib={limit_gib:.3f}"],
+                waivers={"disk": "to see what happens"},
+            )
     finally:
         ballast.unlink()
 
