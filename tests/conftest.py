@@ -15,6 +15,9 @@ from engine import Workspace
 from engine.runs import folder as folders
 from engine.runs.lock import holder
 
+# Two workers that both compute on all cores wait for each other's threads more than they work.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 SMALL = """
 [model]
 n_layer = 2

@@ -5,7 +5,7 @@ One process leads: it has the run's folder, heeds commands, saves, measures, and
 The others follow. Whatever keeps one of them from doing its share of a step (want of memory, a pause's end in a stop)
 is told to all before the gradients are summed, so that a step is made by all or by none. Gradients are summed once a
 step, after its micro-steps, which is why torch's DistributedDataParallel, made to sum during each backward pass, is not
-used: see docs/decisions/0017-one-sum-a-step.md.
+used: see docs/decisions/0010-one-sum-a-step.md.
 """
 
 from __future__ import annotations
