@@ -250,7 +250,9 @@ class Supervisor:
         row = AttemptRow(attempt=number, at=time.time(), pid=0, from_step=self._checkpoint_step())
 
         def started(pid: int) -> None:
-            self._store.tell(msgspec.structs.replace(row, pid=pid))
+            nonlocal row
+            row = msgspec.structs.replace(row, pid=pid)
+            self._store.tell(row)
             self._is_training = self._watch.guards = True
 
         try:
@@ -259,9 +261,9 @@ class Supervisor:
             )
         finally:
             self._is_training = self._watch.guards = False
-        newest = self._store.newest(AttemptRow, "attempt") or row
-        ended = msgspec.structs.replace(newest, ended_at=time.time(), outcome=how_it_ended(exit_code))
-        self._store.tell(ended)
+        newest = self._store.newest(AttemptRow, "attempt")
+        last = newest if newest and newest.attempt > number else row
+        self._store.tell(msgspec.structs.replace(last, ended_at=time.time(), outcome=how_it_ended(exit_code)))
         return exit_code
 
     def _outcome_of(self, exit_code: int) -> Outcome | None:
