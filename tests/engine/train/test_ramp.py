@@ -248,7 +248,10 @@ def test_sizes_grow_until_one_leaves_no_margin(make_run: MakeRun) -> None:
     if len(free) == 4:  # a busy machine may have ended it earlier
         assert memory[3] - memory[0] > 80 * MIB
     budget_bytes = memory[0] + 50 * MIB
-    short = ramped(wide_run(make_run, budget_bytes))
+    for _ in range(4):
+        short = ramped(wide_run(make_run, budget_bytes))
+        if short[-1].state != "slower":  # a busy machine ended it before memory could
+            break
     assert short[-1].state == "over-budget"
     assert (short[-1].memory_bytes or 0) > budget_bytes
     assert len(short) > 1
