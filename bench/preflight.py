@@ -9,53 +9,38 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import select
-import signal
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from bench.terminal import BARE, spawn
+from bench.pty_app import PtyApp
+from bench.terminal import APP, BARE, python
 
 TITLES = ("Corpus", "Device and torch", "Close applications", "VRAM free", "Memory", "Disk for checkpoints")
 """What the cursor comes to, key by key."""
 PATIENCE_S = 30.0
 
 
-class Terminal:
-    """A program on a terminal of its own, and all that it has sent."""
+class Terminal(PtyApp):
+    """A program on a terminal of its own, and when it says what."""
 
-    def __init__(self, code: str) -> None:
+    def __init__(self, code: str, folder: Path) -> None:
         self.began_s = time.perf_counter()
-        self._pid, self._descriptor = spawn([sys.executable, "-c", code])
+        super().__init__(python(code), folder)
 
     def wait_for(self, pattern: bytes) -> float:
-        """The instant at which what came from now on holds `pattern`."""
-        said, deadline = b"", time.perf_counter() + PATIENCE_S
-        while time.perf_counter() < deadline:
-            if select.select([self._descriptor], [], [], 0.02)[0]:
-                said += os.read(self._descriptor, 1 << 16)
-                if re.search(pattern, said, re.DOTALL):
-                    return time.perf_counter()
-        raise SystemExit(
-            f"{pattern!r} did not come within {PATIENCE_S:g} s; the last that did: {said[-400:]!r}"
-        )
+        """The instant at which what came holds `pattern`."""
+        self.read_until(lambda seen: re.search(pattern, seen, re.DOTALL) is not None, PATIENCE_S)
+        return time.perf_counter()
 
     def press(self, key: str, pattern: bytes) -> float:
         """Seconds from a key to what it brings."""
-        while select.select([self._descriptor], [], [], 0.05)[0]:
-            os.read(self._descriptor, 1 << 16)
-        pressed_s = time.perf_counter()
+        self.read_quiet()
+        self.seen, pressed_s = b"", time.perf_counter()
         os.write(self._descriptor, key.encode())
         return self.wait_for(pattern) - pressed_s
-
-    def close(self) -> None:
-        """End the program."""
-        os.kill(self._pid, signal.SIGKILL)
-        os.waitpid(self._pid, 0)
-        os.close(self._descriptor)
 
 
 def told(name: str, seconds: list[float]) -> str:
@@ -73,18 +58,15 @@ def main() -> None:
     folder = options.workspace.resolve()
     check = [sys.executable, "-m", "tui", "--workspace", str(folder), "check"]
     subprocess.run(check, stdout=subprocess.DEVNULL, check=False)
-    code = f"from pathlib import Path; from tui.app import open_app; open_app(Path({str(folder)!r}))"
     bare, opened, shown, keys = [], [], [], []
     for _ in range(options.rounds):
-        empty = Terminal(BARE)
-        bare.append(empty.wait_for(rb"[34]8;2;") - empty.began_s)
-        empty.close()
-        app = Terminal(code)
-        opened.append(app.wait_for(rb"Corpus.{0,400}?(pass|warn|FAIL)") - app.began_s)
-        keys += [app.press("j", title.encode()) for title in TITLES]
-        app.press("4", rb"[Nn]o run|Runs")
-        shown.append(app.press("1", rb"Corpus.{0,400}?(pass|warn|FAIL|running)"))
-        app.close()
+        with Terminal(BARE, folder) as empty:
+            bare.append(empty.wait_for(rb"Ready") - empty.began_s)
+        with Terminal(APP, folder) as app:
+            opened.append(app.wait_for(rb"Corpus.{0,400}?(pass|warn|FAIL)") - app.began_s)
+            keys += [app.press("j", title.encode()) for title in TITLES]
+            app.press("4", rb"[Nn]o run|Runs")
+            shown.append(app.press("1", rb"Corpus.{0,400}?(pass|warn|FAIL|running)"))
     print(told("an empty Textual app: first paint", bare))
     print(told("from the start to the list, verdicts in it", opened))
     print(told("from another screen to the list", shown))
