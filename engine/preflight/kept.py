@@ -69,7 +69,7 @@ def keep(workspace: Path, kept: Kept) -> None:
 
 
 def first_look(kept: Kept, identity: str, free_bytes: int) -> FirstLook:
-    """The first look of this session at a GPU: the one that is kept, or this one."""
+    """The first look at a GPU within `SESSION_S`: the one that is kept, or this one."""
     before = kept.first_look
     if before is not None and before.identity == identity and 0 <= time.time() - before.at <= SESSION_S:
         return before
