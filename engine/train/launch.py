@@ -229,13 +229,13 @@ def work(place: Path, *, joins: bool) -> int:
         _enter_restart(folder)
     from engine.train.loop import train
 
-    team = ProcessTeam(is_leader=True)
-    try:
-        code = train(folder.path, os.getppid(), team)
-    except EngineError as error:
-        sys.stderr.write(f"{error}\n")
-        code = TrainerExit.REFUSED
-    _keep_exit(RunStore(folder.store_path), code)
+    with contextlib.closing(ProcessTeam(is_leader=True)) as team:
+        try:
+            code = train(folder.path, os.getppid(), team)
+        except EngineError as error:
+            sys.stderr.write(f"{error}\n")
+            code = TrainerExit.REFUSED
+        _keep_exit(RunStore(folder.store_path), code)
     # What was saved because another process died is to be gone on with, by all.
     return 1 if code is TrainerExit.ORPHANED and team.is_broken else 0
 
@@ -247,7 +247,8 @@ def _work_behind(workspace: Path) -> int:
 
     signal.signal(signal.SIGTERM, _end_in(_GRACE_S))
     try:
-        follow(ProcessTeam(is_leader=False), workspace)
+        with contextlib.closing(ProcessTeam(is_leader=False)) as team:
+            follow(team, workspace)
     except EngineError as error:
         sys.stderr.write(f"{error}\n")
     except PeerLostError as error:

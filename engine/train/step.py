@@ -6,6 +6,7 @@ import gc
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 import msgspec
@@ -134,8 +135,6 @@ class Stepper:
                 self._team.send(self._order(position))
                 return self._step(attend)
             except PeerLostError as error:
-                if self._is_updating:
-                    raise  # the weights may be half a step further than is known
                 # The state is that of the last whole step: worth saving, before torch's agent starts all anew.
                 text = "Another process of the training is gone."
                 raise Leave(TrainerExit.ORPHANED, text) from error
@@ -180,12 +179,12 @@ class Stepper:
 
     def _step(self, attend: Callable[[], float]) -> StepResult:
         assert self._stream is not None, "begin comes first"
-        started, held_before = time.monotonic(), attend()
+        started = time.monotonic()
         self._model.train()
         self._optimizer.zero_grad()
         total = torch.zeros((), device=self._accelerator.device)
-        held_s = held_before
         with self._team.together():
+            held_s = held_before = attend()
             for _ in range(self.grad_accum):
                 inputs, targets = self._stream.next()  # (B, T) each
                 total += forward_backward(
@@ -216,8 +215,9 @@ class Stepper:
             self._is_updating = what_is_wrong(loss, norm, self._model.shape.vocab_size) is None
             return self._is_updating
 
-        # All have the same gradients, and so judge alike.
-        with self._team.together():
+        # All have the same gradients, and so judge alike. Where another process is lost only then, this one's step is
+        # whole, and the next one finds out.
+        with suppress(PeerLostError), self._team.together():
             update(self._model, self._optimizer, self._accelerator, self._clip, is_good)
         self._is_updating = False
         return loss, norm

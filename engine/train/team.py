@@ -159,6 +159,11 @@ class ProcessTeam(Team):
             )
         self.seat = (rank - self._leader) % self.size
 
+    def close(self) -> None:
+        """End the connections and their threads, which would abort a process whose interpreter ends under them."""
+        del self._orders
+        dist.destroy_process_group()
+
     def send(self, order: Order) -> None:
         """Tell the others what is done next."""
         self._broadcast(msgspec.json.encode(order))
