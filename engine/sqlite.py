@@ -84,6 +84,19 @@ def log_bytes(path: Path) -> int:
         return 0
 
 
+def name_aside(path: Path) -> Path:
+    """Where a store that is no good goes: the first number that none has."""
+    names = (path.with_name(f"{path.name}.aside-{number}") for number in itertools.count(1))
+    return next(name for name in names if not name.exists())
+
+
+def move_aside(path: Path, aside: Path) -> None:
+    """Rename a store and what SQLite keeps beside it, as far as they are there."""
+    for suffix in ("", "-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+
+
 def _log_of(path: Path) -> Path:
     return path.with_name(f"{path.name}-wal")
 

@@ -7,13 +7,14 @@ changed, damaged or missing entry is found and named. Money is kept as whole mil
 from __future__ import annotations
 
 import csv
+import fcntl
 import hashlib
 import io
 import math
 import os
 import secrets
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -21,17 +22,18 @@ from typing import Any
 
 import msgspec
 
-from engine.errors import StoreError
+from engine.errors import DamagedStoreError, StoreError
 from engine.records import LedgerEntry
-from engine.sqlite import BusyError, DamageError, Database, Table
+from engine.sqlite import BusyError, DamageError, Database, Table, move_aside, name_aside
 
 FILE_NAME = "ledger.db"
 MICRO_PER_UNIT = 1_000_000
 _FIRST_PREVIOUS = "0" * 64
+_UNCHANGED = "Nothing was changed. Restore a backup of it, or "
 _MOVE_ASIDE = (
-    "Nothing was changed. Move ledger.db aside, with its -wal and -shm files, or restore a backup of it; "
-    "the next run that ends begins a new one."
+    f"{_UNCHANGED}move ledger.db aside, with its -wal and -shm; the next run that ends begins a new one."
 )
+_LET_MOVE = f"{_UNCHANGED}go on: the next entry moves it aside and begins a new one from what can be read."
 
 
 class LedgerRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,7 +84,7 @@ class LedgerBook:
     """The ledger of a workspace; each call opens it and lets go of it.
 
     Every method raises StoreError, with a remedy, where the file is damaged, empty, locked or cannot be written;
-    it is never overwritten then.
+    it is never overwritten then. A DamagedStoreError is what `begin_anew` is for; a single bad entry is none.
     """
 
     def __init__(self, workspace: Path, *, busy_ms: int = 5000) -> None:
@@ -103,6 +105,51 @@ class LedgerBook:
             sequence, previous_sha256 = last[0] if last else (0, _FIRST_PREVIOUS)
             database.put(_row(entry, int(sequence) + 1, str(previous_sha256)))
         return True
+
+    def begin_anew(self) -> str | None:
+        """Move a damaged ledger aside and begin another with its good entries; what that kept, in a sentence.
+
+        None: the ledger is sound. Each entry's own checksum says whether it is good; they are chained anew.
+        """
+        with _alone(self.path.parent):
+            why = self._find_damage()
+            if why is None:
+                return None
+            kept, lost = self._salvage()
+            aside, new = name_aside(self.path), self._hidden()
+            try:
+                self._make(new, kept)
+                move_aside(self.path, aside)
+                self._put_in_place(new)
+            finally:
+                new.unlink(missing_ok=True)
+        losses = "the others are lost" if lost else "those are all"
+        return (
+            f"The ledger was begun anew: {why.rstrip('.')}. The old file is {aside.name}. "
+            f"{len(kept):,} of its entries could be read; {losses}."
+        )
+
+    def _find_damage(self) -> str | None:
+        """What is wrong with the file itself. Raises: StoreError where that cannot be told now."""
+        try:
+            if not self._is_there():
+                return None
+            with self._open(read_only=False) as database:
+                said = str(database.query("PRAGMA quick_check(1)")[0][0])
+        except DamagedStoreError as error:
+            return error.title
+        return None if said == "ok" else f"{self.path} is damaged: {said}"
+
+    def _salvage(self) -> tuple[list[LedgerRow], bool]:
+        """The good entries, in their order, and whether there were others."""
+        lost: set[str] = set()
+        try:
+            with self._open(read_only=True) as database:
+                found = list(database.salvage(LedgerRow, lost))
+        except StoreError:
+            return [], True
+        good = [row for row in found if row.sha256 == row.checksum()]
+        return good, bool(lost) or len(good) < len(found)
 
     def entries(self) -> list[LedgerEntry]:
         """The newest entry of every run, in the order in which the runs were started; empty without a ledger."""
@@ -162,27 +209,27 @@ class LedgerBook:
             num_bytes = self.path.stat().st_size
         except FileNotFoundError:
             leftover = self.path.with_name(f"{FILE_NAME}-wal")
-            if leftover.exists() and leftover.stat().st_size:
-                raise StoreError(
-                    f"{self.path} is gone, but {leftover.name} with its newest entries is there.",
-                    f"Restore ledger.db, or move {leftover.name} aside to begin a new one.",
+            # Another process may have made both in between.
+            if leftover.exists() and leftover.stat().st_size and not self.path.exists():
+                raise DamagedStoreError(
+                    f"{self.path} is gone, but {leftover.name} with its newest entries is there.", _LET_MOVE
                 ) from None
             return False
         except OSError as error:
             raise StoreError(f"{self.path} cannot be read: {error}", "Make the folder readable.") from error
         if num_bytes == 0:
-            raise StoreError(f"{self.path} is empty: its content was lost.", _MOVE_ASIDE)
+            raise DamagedStoreError(f"{self.path} is empty: its content was lost.", _LET_MOVE)
         return True
 
     def _create(self) -> None:
         """Make an empty ledger where there is none, whole from its first moment on."""
         if self._is_there():
             return
-        aside = self.path.with_name(f".{FILE_NAME}.{secrets.token_hex(4)}")
+        new = self._hidden()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            Database(aside, [_TABLE]).close()
-            self._put_in_place(aside)
+            self._make(new, ())
+            self._put_in_place(new)
         except FileExistsError:
             pass
         except (OSError, DamageError, StoreError) as error:
@@ -191,15 +238,28 @@ class LedgerBook:
                 f"{self.path} cannot be made: {reason}", "Make the workspace writable."
             ) from error
         finally:
-            aside.unlink(missing_ok=True)
+            new.unlink(missing_ok=True)
 
-    def _put_in_place(self, aside: Path) -> None:
+    def _hidden(self) -> Path:
+        return self.path.with_name(f".{FILE_NAME}.{secrets.token_hex(4)}")
+
+    def _make(self, path: Path, rows: Iterable[LedgerRow]) -> None:
+        """Write a whole ledger, with each entry chained to the one before it."""
+        previous, chained = _FIRST_PREVIOUS, []
+        for sequence, row in enumerate(rows, start=1):
+            moved = msgspec.structs.replace(row, sequence=sequence, previous_sha256=previous)
+            chained.append(msgspec.structs.replace(moved, sha256=moved.checksum()))
+            previous = chained[-1].sha256
+        with closing(Database(path, [_TABLE])) as database, database.transaction():
+            database.put_all(chained)
+
+    def _put_in_place(self, new: Path) -> None:
         # A link, unlike a rename, never replaces a ledger that another process made meanwhile.
         try:
-            os.link(aside, self.path)
+            os.link(new, self.path)
         except PermissionError:  # EPERM: a file system without links (FAT, exFAT); link(2)
             if not self.path.exists():
-                aside.rename(self.path)
+                new.rename(self.path)
 
     @contextmanager
     def _open(self, *, read_only: bool) -> Iterator[Database]:
@@ -217,7 +277,28 @@ class LedgerBook:
                 "`llm-tui report`.",
             ) from error
         except DamageError as error:
-            raise StoreError(f"{self.path} is damaged: {error}", _MOVE_ASIDE) from error
+            raise DamagedStoreError(f"{self.path} is damaged: {error}", _LET_MOVE) from error
+        except DamagedStoreError as error:
+            raise DamagedStoreError(error.title, _LET_MOVE) from error
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Nobody else moves a ledger of this folder meanwhile."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be read: {error}", "Make the folder readable.") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    except (OSError, DamageError) as error:
+        raise StoreError(
+            f"{folder / FILE_NAME} cannot be made anew: {error}",
+            "Nothing was lost. Free some disk, or make the folder writable; then run `llm-tui report`.",
+        ) from error
+    finally:
+        os.close(descriptor)
 
 
 def _newest(database: Database, entry: LedgerEntry) -> LedgerEntry | None:

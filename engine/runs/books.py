@@ -168,7 +168,8 @@ def close_books(folder: RunFolder, store: RunStore, state: RunState) -> list[str
     """Enter the run in the ledger and in TRAINING.md; what could not be written, in sentences."""
     problems = []
     try:
-        LedgerBook(folder.workspace).record(ledger_entry(folder, store, state))
+        if told := enter(folder, store, state):
+            problems.append(told)
     except EngineError as error:
         problems.append(str(error))
     try:
@@ -176,6 +177,21 @@ def close_books(folder: RunFolder, store: RunStore, state: RunState) -> list[str
     except EngineError as error:
         problems.append(str(error))
     return problems
+
+
+def enter(folder: RunFolder, store: RunStore, state: RunState) -> str | None:
+    """Enter the run in the ledger; where that was damaged, what making it anew has kept, in a sentence.
+
+    Raises: StoreError where it cannot be written.
+    """
+    book, entry = LedgerBook(folder.workspace), ledger_entry(folder, store, state)
+    try:
+        book.record(entry)
+    except DamagedStoreError:
+        told = book.begin_anew()
+        book.record(entry)
+        return told
+    return None
 
 
 def report(workspace: Path) -> Path:

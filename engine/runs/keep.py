@@ -16,10 +16,9 @@ from pathlib import Path
 import msgspec
 
 from engine.errors import EngineError, RunFailedError, StoreError
-from engine.ledger.book import LedgerBook
 from engine.ledger.storage import folder_bytes
 from engine.records import EventRow, RunState, StepRow
-from engine.runs.books import ledger_entry
+from engine.runs.books import enter
 from engine.runs.folder import RunFolder
 from engine.runs.lock import Lock, holder
 from engine.runs.owner import require_own
@@ -170,7 +169,7 @@ def _book(folder: RunFolder, state: RunState) -> None:
     """Enter the run in the ledger as it stands, if it ever made a step; one that says the same adds nothing."""
     with contextlib.closing(folder.open()) as store:
         if store.newest(StepRow, "step") is not None:
-            LedgerBook(folder.workspace).record(ledger_entry(folder, store, state))
+            enter(folder, store, state)
 
 
 def _delete(folder: RunFolder) -> None:

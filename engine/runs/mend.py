@@ -21,7 +21,7 @@ from engine.runs.events import event
 from engine.runs.folder import RunFolder
 from engine.runs.lock import Lock
 from engine.runs.tables import TABLES, MetaRow
-from engine.sqlite import DamageError, Database
+from engine.sqlite import DamageError, Database, move_aside, name_aside
 
 _ROWS_A_TIME = 10_000
 _NEW_NAME = ".run.db.new"
@@ -70,7 +70,7 @@ def mend(folder: RunFolder, why: str, old: Database | None = None) -> str:
     if not path.exists() and old is None and new_path.exists():
         new_path.rename(path)  # whoever made it was killed in between
         return f"run.db was made anew: {why}."
-    aside = _free_name(path) if path.exists() else None
+    aside = name_aside(path) if path.exists() else None
     source = old or _opened(path)
     lost: set[str] = set()
     _remove(new_path)
@@ -98,18 +98,10 @@ def mend(folder: RunFolder, why: str, old: Database | None = None) -> str:
             with contextlib.suppress(DamageError):
                 source.close()
     if aside is not None:
-        for suffix in _SUFFIXES:
-            with contextlib.suppress(FileNotFoundError):
-                path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+        move_aside(path, aside)
     new_path.rename(path)
     atomic.fsync_folder(folder.path)
     return text
-
-
-def _free_name(path: Path) -> Path:
-    """Where an old store goes: the first number that none has."""
-    names = (path.with_name(f"{path.name}.aside-{number}") for number in itertools.count(1))
-    return next(name for name in names if not name.exists())
 
 
 def _remove(path: Path) -> None:

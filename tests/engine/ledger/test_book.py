@@ -11,6 +11,7 @@ import sqlite3
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -177,8 +178,11 @@ def test_what_is_no_ledger_is_refused_and_left_alone(book: LedgerBook, content: 
             act()
         assert str(book.path) in caught.value.title and caught.value.remedy
     assert book.path.read_bytes() == content
-    book.path.rename(book.path.with_suffix(".aside"))
-    assert book.record(ledger_entry()), "moved aside, as the remedy says, a new one is begun"
+    told = book.begin_anew()
+    assert told and "ledger.db.aside-1" in told and "0 of its entries" in told and "lost" in told
+    assert book.path.with_name("ledger.db.aside-1").read_bytes() == content
+    assert book.begin_anew() is None, "what is sound stays"
+    assert book.record(ledger_entry()) and book.verify() == 1
 
 
 def test_a_torn_ledger_is_refused(book: LedgerBook) -> None:
@@ -191,6 +195,33 @@ def test_a_torn_ledger_is_refused(book: LedgerBook) -> None:
     assert book.path.read_bytes() == content[: len(content) // 2]
 
 
+def test_a_ledger_begun_anew_has_every_entry_that_can_be_read(book: LedgerBook) -> None:
+    for number in range(60):
+        book.record(ledger_entry(run_id=f"run-{number}", samples="x" * 900))
+    content = bytearray(at_rest(book))
+    half = len(content) // 2 // 4096 * 4096
+    content[half : half + 4096] = bytes(4096)
+    book.path.write_bytes(content)
+    told = book.begin_anew()
+    assert told and "the others are lost" in told
+    assert book.path.with_name("ledger.db.aside-1").read_bytes() == content
+    kept = [entry.run_id for entry in book.entries()]
+    assert 40 <= len(kept) < 60 and {"run-0", "run-59"} < set(kept)
+    assert book.verify() == len(kept), "chained anew"
+    assert not list(book.path.parent.glob(".*")), "no half-made file is left"
+    assert book.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_ledger_that_may_be_well_again_is_not_moved(book: LedgerBook) -> None:
+    book.record(ledger_entry())
+    with closing(sqlite3.connect(book.path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StoreError, match="cannot be"):
+            book.record(ledger_entry(run_id="run-2"))
+        other.execute("ROLLBACK")
+    assert book.begin_anew() is None and book.verify() == 1
+
+
 def test_a_ledger_that_is_gone_while_its_log_is_there_is_not_begun_anew(book: LedgerBook) -> None:
     log = book.path.with_name(f"{FILE_NAME}-wal")
     log.write_bytes(b"entries")
@@ -198,6 +229,8 @@ def test_a_ledger_that_is_gone_while_its_log_is_there_is_not_begun_anew(book: Le
         with pytest.raises(StoreError, match="is gone"):
             act()
     assert log.read_bytes() == b"entries" and not book.path.exists()
+    assert book.begin_anew() and book.record(ledger_entry()) and book.verify() == 1
+    assert log.with_name("ledger.db.aside-1-wal").read_bytes() == b"entries"
 
 
 def test_a_locked_ledger_says_so_and_takes_the_entry_later(book: LedgerBook) -> None:

@@ -196,3 +196,8 @@ def test_a_damaged_ledger_is_told_and_the_estimate_goes_on(make_workspace: Make)
     shown = llm_tui("ledger", folder=workspace.folder)
     assert shown.returncode == 2 and "is empty" in shown.stderr and "→" in shown.stderr
     assert (workspace.folder / "ledger.db").read_bytes() == b""
+    run_id = workspace.start()
+    wait_for(lambda: workspace.status(run_id).state.is_over, 120, "the end of the run")
+    assert (workspace.folder / "ledger.db.aside-1").read_bytes() == b""
+    assert [entry.run_id for entry in workspace.ledger()] == [run_id]
+    assert any("begun anew" in text for text in events(workspace, run_id, "books"))
