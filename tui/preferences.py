@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from engine.errors import EngineError
 from tui import format as fmt
+from tui import own_keys
 from tui.bridge import in_thread
 from tui.language import tr
 from tui.messages import CallFailed
@@ -23,12 +24,14 @@ async def take_up(app: LlmTui, appearance: Appearance, unknown_theme: str) -> No
         names = ", ".join(sorted(app.available_themes))
         text = tr("ui.theme = {theme!r} is no theme. There are: {names}.", theme=unknown_theme, names=names)
         problems.append(text)
+    own_keys.use({})
     if appearance.keys:
         from tui.keymap import resolve
 
         keys, unused = await in_thread(resolve, appearance.keys)
         app.own_keys = keys
         app.set_keymap(keys)
+        own_keys.use(keys)
         problems += unused
     for problem in problems:
         app.notify(fmt.clean(problem), title="settings.toml", severity="warning", timeout=15, markup=False)

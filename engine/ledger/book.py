@@ -29,11 +29,14 @@ from engine.sqlite import BusyError, DamageError, Database, Table, move_aside, n
 FILE_NAME = "ledger.db"
 MICRO_PER_UNIT = 1_000_000
 _FIRST_PREVIOUS = "0" * 64
-_UNCHANGED = "Nothing was changed. Restore a backup of it, or "
 _MOVE_ASIDE = (
-    f"{_UNCHANGED}move ledger.db aside, with its -wal and -shm; the next run that ends begins a new one."
+    "Nothing was changed. Move ledger.db aside, with its -wal and -shm files, or restore a backup of it; "
+    "the next run that ends begins a new one."
 )
-_LET_MOVE = f"{_UNCHANGED}go on: the next entry moves it aside and begins a new one from what can be read."
+_LET_MOVE = (
+    "Nothing was changed. Restore a backup of it; or go on, for the next entry moves it aside and begins a "
+    "new one from what can be read."
+)
 
 
 class LedgerRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,10 +126,10 @@ class LedgerBook:
                 self._put_in_place(new)
             finally:
                 new.unlink(missing_ok=True)
-        losses = "the others are lost" if lost else "those are all"
+        losses = "The others are lost." if lost else "Those are all."
         return (
             f"The ledger was begun anew: {why.rstrip('.')}. The old file is {aside.name}. "
-            f"{len(kept):,} of its entries could be read; {losses}."
+            f"Of its entries {len(kept):,} could be read. {losses}"
         )
 
     def _find_damage(self) -> str | None:
@@ -149,7 +152,7 @@ class LedgerBook:
         except StoreError:
             return [], True
         good = [row for row in found if row.sha256 == row.checksum()]
-        return good, bool(lost) or len(good) < len(found)
+        return good, bool(lost) or not good or len(good) < len(found)
 
     def entries(self) -> list[LedgerEntry]:
         """The newest entry of every run, in the order in which the runs were started; empty without a ledger."""

@@ -26,6 +26,8 @@ from tui.dialogs.confirm import StopRunDialog
 from tui.dialogs.help import HelpDialog
 from tui.keymap import known_bindings, resolve
 from tui.looks import ASCII, CONSOLE, UNICODE, characters_of
+from tui.modes import MODES
+from tui.own_keys import DEFAULTS
 
 
 def with_ui(bridge: RecordedBridge, ui: str) -> RecordedBridge:
@@ -53,6 +55,20 @@ async def test_a_key_of_ones_own_works_and_is_told_everywhere() -> None:
         await pilot.press("escape")
         await pilot.press("P")
         await until(pilot, lambda: bridge.asked == [(RUN_ID, "pause")])
+
+
+async def test_sentences_name_the_key_of_ones_own() -> None:
+    bridge = with_ui(RecordedBridge(in_state("paused")), '[ui.keys]\nrun.unpause = "P"')
+    async with opened(bridge, (120, 34)) as (_, pilot):
+        app = pilot.app
+        await until(pilot, lambda: "Press P to go on." in text(app))
+
+
+def test_sentences_name_the_keys_that_are_bound() -> None:
+    bound = {each.id: each.keys for each in known_bindings()}
+    screens = {f"app.{mode.name}": (str(number),) for number, mode in enumerate(MODES, start=1)}
+    for name, told in DEFAULTS.items():
+        assert told in (bound | screens)[name], name
 
 
 async def test_keys_that_cannot_be_are_told_with_what_is_near() -> None:

@@ -8,6 +8,7 @@ from textual.binding import Binding, BindingType
 
 from tui.dialogs.dialog import Dialog
 from tui.language import tr, trn
+from tui.own_keys import key
 
 
 class StopRunDialog(Dialog[bool]):
@@ -22,9 +23,12 @@ class StopRunDialog(Dialog[bool]):
         super().__init__(
             tr("Stop this run?"),
             tr(
-                "Run {run_id} writes a checkpoint and ends. Nothing is lost: r goes on from there "
-                "later.\n\nTo leave the app and let the run go on, answer n and press d.",
+                "Run {run_id} writes a checkpoint and ends. Nothing is lost: {resume} goes on from there "
+                "later.\n\nTo leave the app and let the run go on, answer {no} and press {detach}.",
                 run_id=run_id,
+                resume=key("run.resume"),
+                no=key("stop.no"),
+                detach=key("run.detach"),
             ),
             tr("y  stop the run      n  leave it running"),
         )
@@ -64,9 +68,11 @@ class UnsavedDialog(Dialog[bool]):
         super().__init__(
             tr("Leave without saving?"),
             trn(
-                "{num} key is changed in the settings and not saved: 6 shows it, ctrl+s saves.",
-                "{num} keys are changed in the settings and not saved: 6 shows them, ctrl+s saves.",
+                "{num} key is changed in the settings and not saved: {show} shows it, {save} saves.",
+                "{num} keys are changed in the settings and not saved: {show} shows them, {save} saves.",
                 num,
+                show=key("app.settings"),
+                save=key("settings.save"),
             ),
             tr("y  leave without them      n  stay"),
         )

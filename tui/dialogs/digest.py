@@ -10,6 +10,7 @@ from textual.events import Key
 from tui import format as fmt
 from tui.dialogs.dialog import Dialog
 from tui.language import tr
+from tui.own_keys import key
 from tui.verbs import state_word
 
 if TYPE_CHECKING:
@@ -113,5 +114,5 @@ def _incidents(digest: Digest) -> list[str]:
         lines.append(f"{sign} {tr(fmt.clean(incident.kind))}{times}: {fmt.said(incident.text[:200])}")
     more = len(digest.incidents) - _MOST_INCIDENTS
     if more > 0:
-        lines.append(tr("  and {more} more kinds: 8 shows the log", more=more))
+        lines.append(tr("  and {more} more kinds: {key} shows the log", more=more, key=key("app.log")))
     return lines

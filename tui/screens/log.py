@@ -23,7 +23,7 @@ from tui.bridge import in_thread
 from tui.language import mark, tr, trn
 from tui.late_messages import LogArrived, LogSearchEnded
 from tui.messages import CallFailed
-from tui.screens.room import RoomScreen
+from tui.screens.room import RoomScreen, no_run_yet
 from tui.widgets.line_input import LineInput
 from tui.widgets.log_panels import GAPS, LinePanel, LogRows, chosen, plain
 from tui.widgets.panel import Panel
@@ -46,7 +46,6 @@ SOURCES: tuple[tuple[str, Wanted], ...] = (
     *((name, lambda line, name=name: line.source == name) for name in ("supervisor", "trainer", "corpus")),
     (mark("output"), lambda line: line.source == OUTPUT),
 )
-_NOTHING = mark("No run yet. Press 1 for the checks, and s there to start one.")
 
 
 class LogScreen(RoomScreen):
@@ -86,7 +85,7 @@ no time of their own: theirs is when the supervisor saw them.
 
     def compose_room(self) -> ComposeResult:
         """The lines, the selected one, and the line to search with."""
-        yield Static(Content(tr(_NOTHING)), id="nothing")
+        yield Static(Content(no_run_yet()), id="nothing")
         yield LogRows(id="rows")
         yield LineInput(tr("search for"), id="search")
         yield LinePanel(id="line")

@@ -12,6 +12,7 @@ from textual.screen import Screen
 from tui.dialogs.help import HelpDialog
 from tui.language import tr
 from tui.modes import MODES
+from tui.own_keys import key
 from tui.verbs import is_changing
 from tui.widgets.header_line import HeaderLine
 from tui.widgets.key_line import KeyLine
@@ -29,6 +30,15 @@ Everywhere
   ?          this help
   q          leave the app; a run that is going goes on
 """
+
+
+def no_run_yet() -> str:
+    """What a screen about a run says where there is none."""
+    return tr(
+        "No run yet. Press {checks} for the checks, and {start} there to start one.",
+        checks=key("app.preflight"),
+        start=key("preflight.start"),
+    )
 
 
 class RoomScreen(Screen[None]):

@@ -16,7 +16,7 @@ from tui import format as fmt
 from tui.dialogs.confirm import StopRunDialog
 from tui.language import mark, tr
 from tui.messages import VerbRequested
-from tui.screens.room import RoomScreen
+from tui.screens.room import RoomScreen, no_run_yet
 from tui.time_span import moved, span_text, zoomed
 from tui.verbs import possible_verbs
 from tui.widgets.cost_panel import CostPanel
@@ -82,7 +82,7 @@ as slow as it went so far, with validations and cooling.
 
     def compose_room(self) -> ComposeResult:
         """Progress above, the panels in a grid below."""
-        yield Static(Content(tr(_NO_RUN)), id="nothing")
+        yield Static(Content(no_run_yet()), id="nothing")
         yield ProgressPanel()
         with Container(id="panels"):
             yield LossChart(id="loss")
@@ -238,7 +238,6 @@ def _has_curves(snapshot: RunSnapshot | None) -> bool:
     return snapshot is not None and snapshot.span is not None and not snapshot.ramp
 
 
-_NO_RUN = mark("No run yet. Press 1 for the checks, and s there to start one.")
 _NUMBERS_HELP = mark(
     "The newest numbers. Loss and validation are nats a token; bits a byte compares models "
     "with different tokenizers. Of peak is what training makes of the most that this device "

@@ -20,7 +20,7 @@ from tui.dialogs.confirm import StopRunDialog
 from tui.language import mark, tr
 from tui.late_messages import ComparisonArrived, RemovalWeighed, RunRemoved, RunTagged
 from tui.messages import CallFailed, RunOpenRequested, VerbRequested
-from tui.screens.room import RoomScreen
+from tui.screens.room import RoomScreen, no_run_yet
 from tui.verbs import possible_verbs
 from tui.widgets.facts_panel import Fact, FactsPanel
 from tui.widgets.line_input import LineInput
@@ -84,9 +84,7 @@ Every run of this workspace, newest first.
     def compose_room(self) -> ComposeResult:
         """The table, and more on the selected run."""
         yield RunTable(columns(self._letter_of), id="table")
-        yield Static(
-            Content(tr("No run yet. Press 1 for the checks, and s there to start one.")), id="nothing"
-        )
+        yield Static(Content(no_run_yet()), id="nothing")
         with Horizontal(id="below"):
             yield FactsPanel(
                 tr("Selected run"),

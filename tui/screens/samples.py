@@ -17,10 +17,10 @@ from engine.errors import EngineError
 from engine.story import SampleAt, SampleBook, TextRequest
 from tui import format as fmt
 from tui.bridge import in_thread
-from tui.language import mark, tr
+from tui.language import tr
 from tui.late_messages import SamplesArrived, TextEnded, TextGrew
 from tui.messages import CallFailed
-from tui.screens.room import RoomScreen
+from tui.screens.room import RoomScreen, no_run_yet
 from tui.widgets.panel import Panel
 from tui.widgets.rows import Rows
 from tui.widgets.sample_panels import StepRows, WordsPanel
@@ -28,7 +28,6 @@ from tui.widgets.sample_panels import StepRows, WordsPanel
 READ_EVERY_S = 5.0
 SHOW_EVERY_S = 0.1
 """How often a text that is being written is shown: a model may write faster than a terminal reads."""
-_NOTHING = mark("No run yet. Press 1 for the checks, and s there to start one.")
 
 
 class SamplesScreen(RoomScreen):
@@ -65,7 +64,7 @@ the settings; the list has the loss of each step.
 
     def compose_room(self) -> ComposeResult:
         """The steps, and two texts."""
-        yield Static(Content(tr(_NOTHING)), id="nothing")
+        yield Static(Content(no_run_yet()), id="nothing")
         with Container(id="room"):
             yield StepRows(id="steps")
             with Horizontal(id="texts"):

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tui import format as fmt
+from tui import own_keys
 from tui.language import mark, tr
 from tui.widgets.checklist import SIGNS, Standing, short_age
 from tui.widgets.lines import BAD, FAINT, MUTED, STRONG, TEXT, Line, crop, length, wrap
@@ -18,10 +19,10 @@ _MOST_CHARACTERS = 20_000
 """Of one text: more than anybody reads here."""
 _LEAST_LABEL_WIDTH = 9
 _REMEDY_KEYS = {
-    "close-apps": ("x", mark("choose what to close")),
-    "write-settings": ("a", mark("write a documented settings.toml")),
-    "enable-linger": ("a", mark("let runs outlive the logout (enable-linger)")),
-    "tick": ("space", mark("tick it, once it is so")),
+    "close-apps": ("preflight.close", mark("choose what to close")),
+    "write-settings": ("preflight.apply", mark("write a documented settings.toml")),
+    "enable-linger": ("preflight.apply", mark("let runs outlive the logout (enable-linger)")),
+    "tick": ("preflight.tick", mark("tick it, once it is so")),
 }
 
 
@@ -121,12 +122,12 @@ class CheckDetail(Panel):
 
 def keys_of(check: Check) -> list[tuple[str, str]]:
     """The keys that do something about a verdict, and what each does."""
-    key, does = _REMEDY_KEYS.get(check.remedy_action, ("", ""))
-    keys = [(key, tr(does))] if key else []
+    binding, does = _REMEDY_KEYS.get(check.remedy_action, ("", ""))
+    keys = [(own_keys.key(binding), tr(does))] if binding else []
     if check.blocking and check.is_waivable:
-        keys.append(("w", tr("waive it for the next start, with a reason")))
+        keys.append((own_keys.key("preflight.waive"), tr("waive it for the next start, with a reason")))
     if check.status == "waived":
-        keys.append(("w", tr("take the waiver back")))
+        keys.append((own_keys.key("preflight.waive"), tr("take the waiver back")))
     return keys
 
 

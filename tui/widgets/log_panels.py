@@ -7,6 +7,7 @@ from collections.abc import Callable
 from engine.story import AFTER, BEFORE, OUTPUT, LogLine, LogView
 from tui import format as fmt
 from tui.language import mark, tr
+from tui.own_keys import key
 from tui.widgets.lines import BAD, BLUE, DOUBTFUL, FAINT, MUTED, STRONG, TEXT, Line, wrap
 from tui.widgets.panel import Panel
 from tui.widgets.rows import Rows
@@ -130,7 +131,7 @@ class LinePanel(Panel):
         text = shown_text(line, keep_newlines=True)
         rows = wrap(text, width)
         if len(rows) > height - 1:
-            rows = [*rows[: max(0, height - 2)], tr("… z shows all of it")]
+            rows = [*rows[: max(0, height - 2)], tr("… {key} shows all of it", key=key("app.zoom"))]
         return [head, *([(row, TEXT)] for row in rows)]
 
 

@@ -7,6 +7,7 @@ import time
 from engine.records import ProgressRow, RunSnapshot, RunState
 from tui import format as fmt
 from tui.language import capitals, tr, trn
+from tui.own_keys import key
 from tui.verbs import state_sign, verb_word
 from tui.widgets.lines import (
     BLUE,
@@ -101,19 +102,20 @@ def _notice(snapshot: RunSnapshot) -> str:
         )
         if status.state is RunState.FAILED:
             return tr(
-                "{silent}: its supervisor is gone. Press r to go on from the newest checkpoint.",
+                "{silent}: its supervisor is gone. Press {key} to go on from the newest checkpoint.",
                 silent=silent,
+                key=key("run.resume"),
             )
         return tr("{silent}: these are the last numbers known.", silent=silent)
     if status.state is RunState.PAUSED:
-        return tr("{reason} Press p to go on.", reason=reason or tr("Paused."))
-    if status.state is RunState.FAILED:
+        return tr("{reason} Press {key} to go on.", reason=reason or tr("Paused."), key=key("run.unpause"))
+    if status.state in (RunState.FAILED, RunState.STOPPED):
+        unknown = tr("Stopped.") if status.state is RunState.STOPPED else tr("No reason was given.")
         return tr(
-            "{reason} Press r to go on from the newest checkpoint.",
-            reason=reason or tr("No reason was given."),
+            "{reason} Press {key} to go on from the newest checkpoint.",
+            reason=reason or unknown,
+            key=key("run.resume"),
         )
-    if status.state is RunState.STOPPED:
-        return tr("{reason} Press r to go on from the newest checkpoint.", reason=reason or tr("Stopped."))
     if status.state is RunState.FINISHED:
         return reason
     return ""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tui import format as fmt
 from tui.language import tr, trn
+from tui.own_keys import key
 from tui.widgets.lines import BAD, BLUE, DOUBTFUL, GOOD, MUTED, TEXT, Line, Lines, wrap
 
 if TYPE_CHECKING:
@@ -70,12 +71,13 @@ class Readiness:
             parts.append(text)
         elif self.pending:
             text = trn(
-                "{num} check has no verdict: r makes them.",
-                "{num} checks have no verdict: r makes them.",
+                "{num} check has no verdict: {key} makes them.",
+                "{num} checks have no verdict: {key} makes them.",
                 num,
+                key=key("preflight.again"),
             )
             parts.append(text)
-        return " ".join(parts) or tr("Not checked yet: r makes the checks.")
+        return " ".join(parts) or tr("Not checked yet: {key} makes the checks.", key=key("preflight.again"))
 
 
 def _names(ids: Sequence[str]) -> str:
@@ -110,6 +112,7 @@ class StartLine(Lines):
 
 
 def _standing(now: Readiness) -> tuple[str, str, str]:
+    again_key = key("preflight.again")
     if now.state == "starting":
         return (
             tr("… STARTING"),
@@ -118,24 +121,33 @@ def _standing(now: Readiness) -> tuple[str, str, str]:
         )
     if now.state == "checking":
         then = (
-            tr("It starts by itself once all are clear; c cancels.") if now.starts_then else tr("c cancels.")
+            tr("It starts by itself once all are clear; {key} cancels.", key=key("preflight.cancel"))
+            if now.starts_then
+            else tr("{key} cancels.", key=key("preflight.cancel"))
         )
         return tr("… CHECKING"), BLUE, f"{now.trouble} {now.lock} {then}".strip()
     if now.trouble:
-        again = "" if now.is_unlocked else tr(" r checks again.")
+        again = "" if now.is_unlocked else tr(" {key} checks again.", key=again_key)
         return (tr("! NOT STARTED") if now.is_unlocked else tr("✗ LOCKED")), BAD, now.trouble + again
     if now.is_cancelled:
-        return tr("· CANCELLED"), MUTED, tr("{lock} r checks again.", lock=now.lock)
+        return tr("· CANCELLED"), MUTED, tr("{lock} {key} checks again.", lock=now.lock, key=again_key)
     if now.state == "idle" and now.live_run:
         text = tr(
-            "Run {live_run} is going; 2 shows it. r makes the checks all the same.", live_run=now.live_run
+            "Run {live_run} is going; {show} shows it. {key} makes the checks all the same.",
+            live_run=now.live_run,
+            show=key("app.run"),
+            key=again_key,
         )
         return tr("· NOT CHECKED"), MUTED, text
     if now.state == "idle":
-        return tr("· NOT CHECKED"), MUTED, tr("r makes the checks.")
+        return tr("· NOT CHECKED"), MUTED, tr("{key} makes the checks.", key=again_key)
     if now.lock:
         is_by_hand = all(check.remedy_action == "tick" for check in now.checks if check.blocking)
-        how = tr("space ticks it, once it is so.") if is_by_hand else tr("Mend, then r; or waive with w.")
+        how = (
+            tr("{key} ticks it, once it is so.", key=key("preflight.tick"))
+            if is_by_hand
+            else tr("Mend, then {key}; or waive with {waive}.", key=again_key, waive=key("preflight.waive"))
+        )
         return tr("✗ LOCKED"), BAD, f"{now.lock} {how}"
     return _unlocked(now.checks)
 
@@ -148,5 +160,5 @@ def _unlocked(checks: Sequence[Check]) -> tuple[str, str, str]:
         tr("warned: {names}", names=", ".join(warned)) if warned else "",
     ]
     told = "; ".join(note for note in notes if note)
-    text = tr("Press s to start.") + (f" ({told})" if told else "")
+    text = tr("Press {key} to start.", key=key("preflight.start")) + (f" ({told})" if told else "")
     return tr("✓ UNLOCKED"), DOUBTFUL if waived else GOOD, text

@@ -5,6 +5,7 @@ from __future__ import annotations
 from engine.records import EventRow, TextSampleRow
 from tui import format as fmt
 from tui.language import tr
+from tui.own_keys import key
 from tui.widgets.lines import BAD, DOUBTFUL, MUTED, STRONG, TEXT, Line, crop, wrap
 from tui.widgets.panel import Panel
 
@@ -105,5 +106,5 @@ class DetailPanel(Panel):
                 lines.append([])
             lines += block
         if len(lines) > height > 0:
-            lines = [*lines[: height - 1], [(tr("… z shows all of it"), STRONG)]]
+            lines = [*lines[: height - 1], [(tr("… {key} shows all of it", key=key("app.zoom")), STRONG)]]
         return lines
