@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engine.records import Check
 
 
 class ExitCode(IntEnum):
@@ -84,3 +89,8 @@ class BlockedError(EngineError):
     """The preflight blocks the start; `title` names each blocking check with its remedy."""
 
     exit_code = ExitCode.BLOCKED
+
+    def __init__(self, title: str, remedy: str = "", checks: Sequence[Check] = ()) -> None:
+        super().__init__(title, remedy)
+        self.checks = tuple(checks)
+        """The verdicts that block, where they are at hand."""

@@ -21,7 +21,7 @@ from textual.reactive import reactive, var
 from textual.screen import Screen
 from textual.widgets import Static
 
-from engine.errors import EngineError
+from engine.errors import BlockedError, EngineError
 from engine.process import workspace_path
 from tui import format as fmt
 from tui import modes
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from textual.dom import DOMNode
     from textual.driver import Driver
 
-    from engine.records import RunSnapshot, RunSummary, TimeSpan
+    from engine.records import Check, RunSnapshot, RunSummary, TimeSpan
     from engine.story import Digest
 
 FIRST_PAINT_S = 0.05
@@ -276,12 +276,37 @@ class LlmTui(App[str | None]):
 
     @work(group="ask", exit_on_error=False)
     async def _ask_run(self, run_id: str, verb: str) -> None:
-        try:
-            is_done, text = await in_thread(self.bridge.ask, run_id, verb)
-        except (EngineError, OSError) as error:
-            title, remedy = getattr(error, "title", str(error)), getattr(error, "remedy", "")
-            is_done, text = False, f"{title} {remedy}".strip()
+        waivers: dict[str, str] = {}
+        ticks: list[str] = []
+        while True:
+            try:
+                is_done, text = await in_thread(self.bridge.ask, run_id, verb, waivers, ticks)
+            except (EngineError, OSError) as error:
+                if isinstance(error, BlockedError) and await self._decide(error.checks, waivers, ticks):
+                    continue
+                title, remedy = getattr(error, "title", str(error)), getattr(error, "remedy", "")
+                is_done, text = False, f"{title} {remedy}".strip()
+            break
         self.post_message(VerbAnswered(run_id, verb, is_done, text))
+
+    async def _decide(self, checks: Sequence[Check], waivers: dict[str, str], ticks: list[str]) -> bool:
+        """Have the person tick and waive what stands in the way; False where not all of it can be, or is."""
+        if not checks or not all(check.is_waivable or check.remedy_action == "tick" for check in checks):
+            return False
+        from tui.dialogs.tick import TickDialog
+        from tui.dialogs.waive import WaiveDialog
+
+        for check in checks:
+            if check.remedy_action == "tick":
+                if not await self.push_screen_wait(TickDialog(check.title)):
+                    return False
+                ticks.append(check.id)
+                continue
+            reason = await self.push_screen_wait(WaiveDialog(fmt.said(check.title), fmt.said(check.evidence)))
+            if reason is None:
+                return False
+            waivers[check.id] = reason
+        return True
 
     @on(VerbAnswered)
     def _tell_answer(self, message: VerbAnswered) -> None:

@@ -120,10 +120,15 @@ class Bridge:
         return self._workspace.start(waivers=waivers, ticks=ticks)
 
     @writing
-    def ask(self, run_id: str, verb: str) -> tuple[bool, str]:
-        """Ask something of a run; whether it was done, and what it said. Raises: EngineError."""
+    def ask(
+        self, run_id: str, verb: str, waivers: Mapping[str, str] | None = None, ticks: Sequence[str] = ()
+    ) -> tuple[bool, str]:
+        """Ask something of a run; whether it was done, and what it said. Waivers and ticks are a resume's.
+
+        Raises: BlockedError where checks stand in the way of a resume; EngineError.
+        """
         if verb == "resume":
-            return True, self._workspace.resume(run_id)
+            return True, self._workspace.resume(run_id, waivers=waivers, ticks=ticks)
         answer = self._workspace.command(run_id, verb)
         return answer.is_done, answer.message
 

@@ -176,7 +176,9 @@ class Workspace(Checklist):
                     return
                 if has_ended and state is not None:
                     self._wait_until_unsupervised(folder)
-                    raise BlockedError(state.reason) if checks else RunFailedError(state.reason)
+                    if checks:
+                        raise BlockedError(state.reason, checks=[check for check in checks if check.blocking])
+                    raise RunFailedError(state.reason)
                 if is_gone or time.monotonic() > deadline:
                     what = "went away" if is_gone else f"was not ready within {START_PATIENCE_S:.0f} s"
                     raise RunFailedError(
@@ -302,7 +304,9 @@ class Workspace(Checklist):
             self._launch(folder)
         except BlockedError as error:
             raise BlockedError(
-                error.title, f"Or: llm-tui resume {folder.id} --waive CHECK=REASON --tick STEP"
+                error.title,
+                f"Or: llm-tui resume {folder.id} --waive CHECK=REASON --tick STEP",
+                error.checks,
             ) from error
         return f"Run {folder.id} goes on from its newest checkpoint."
 

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from engine import settings_edit
 from engine.appearance import Appearance, read_appearance
 from engine.bill import CheckpointSize, DayLine, EntryDetail, StorageBook
-from engine.errors import EngineError
+from engine.errors import BlockedError, EngineError
 from engine.estimate import Estimate, estimate
 from engine.ledger.breakeven import break_evens, move_of
 from engine.ledger.cloud import entry_flop, quotes_for, run_flop
@@ -843,6 +843,10 @@ class RecordedBridge:
         self.entries = entries
         self.verdicts: list[Check] = checks()
         self.asked: list[tuple[str, str]] = []
+        self.in_the_way: list[Check] = []
+        """What blocks a resume until it is waived or ticked."""
+        self.decided: list[tuple[dict[str, str], list[str]]] = []
+        """The waivers and ticks of each asking."""
         self.started: list[dict[str, str]] = []
         self.num_snapshots = 0
         self.spans: list[TimeSpan] = []
@@ -904,8 +908,14 @@ class RecordedBridge:
         self.shots[RUN_ID] = in_state("preparing")
         return RUN_ID
 
-    def ask(self, run_id: str, verb: str) -> tuple[bool, str]:
+    def ask(
+        self, run_id: str, verb: str, waivers: Mapping[str, str] | None = None, ticks: Sequence[str] = ()
+    ) -> tuple[bool, str]:
         self.asked.append((run_id, verb))
+        self.decided.append((dict(waivers or {}), list(ticks)))
+        left = [check for check in self.in_the_way if check.id not in {*(waivers or ()), *ticks}]
+        if left:
+            raise BlockedError("Checks stand in the way.", "Waive them.", left)
         state = {"pause": RunState.PAUSED, "resume": RunState.RUNNING, "stop": RunState.STOPPED}.get(verb)
         if state:
             self.shots[run_id] = snapshot(state)

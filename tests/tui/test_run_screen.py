@@ -9,8 +9,10 @@ from msgspec.structs import replace
 from textual.events import MouseScrollDown, MouseScrollUp
 
 from engine.records import LossPoint, ShownSpan, TimeSpan
-from tests.tui.recorded import GPU, RecordedBridge, in_state, snapshot
+from tests.tui.recorded import GPU, RecordedBridge, checks, in_state, snapshot, unticked
 from tests.tui.test_screens import SIZES, opened, text, until
+from tui.dialogs.tick import TickDialog
+from tui.dialogs.waive import WaiveDialog
 from tui.time_span import moved, zoomed
 from tui.widgets.curve_chart import smoothed
 from tui.widgets.loss_chart import LossChart
@@ -153,3 +155,40 @@ async def test_without_a_range_the_end_is_told_alone() -> None:
         await shown(app, pilot)
         line = text(app).splitlines()[3]
         assert "done " in line and " to " not in line and "epoch" not in line
+
+
+async def test_a_resume_asks_for_what_stands_in_its_way_and_goes_on() -> None:
+    bridge = RecordedBridge(in_state("stopped"))
+    step = unticked()[-1]
+    power = replace(
+        checks()[-1], id="power", title="Power", blocking=True, is_waivable=True, remedy_action=""
+    )
+    bridge.in_the_way = [step, power]
+    async with opened(bridge, (120, 34)) as (app, pilot):
+        await pilot.press("2")
+        await until(pilot, lambda: "STOPPED" in text(app))
+        await pilot.press("r")
+        await until(pilot, lambda: isinstance(app.screen, TickDialog))
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, WaiveDialog))
+        await pilot.press(*"ups", "enter")
+        await until(pilot, lambda: len(bridge.decided) == 2)
+        assert bridge.decided == [({}, []), ({"power": "ups"}, [step.id])]
+        await until(pilot, lambda: "RUNNING" in text(app))
+
+
+async def test_a_resume_is_given_up_with_its_question_and_what_cannot_be_waived_is_told() -> None:
+    bridge = RecordedBridge(in_state("stopped"))
+    power = replace(checks()[-1], id="power", blocking=True, is_waivable=True, remedy_action="")
+    bridge.in_the_way = [power]
+    async with opened(bridge, (120, 34)) as (app, pilot):
+        await pilot.press("2")
+        await until(pilot, lambda: "STOPPED" in text(app))
+        await pilot.press("r")
+        await until(pilot, lambda: isinstance(app.screen, WaiveDialog))
+        await pilot.press("escape")
+        await until(pilot, lambda: "stand in the way" in text(app))
+        bridge.in_the_way = [power, replace(power, id="disk", is_waivable=False)]
+        await pilot.press("r")
+        await until(pilot, lambda: len(app._notifications) == 2)
+        assert not app.screen.is_modal and len(bridge.decided) == 2
