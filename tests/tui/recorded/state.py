@@ -91,11 +91,12 @@ def _failed(end: str = told.BROKEN) -> RunSnapshot:
 
 def _stopped() -> RunSnapshot:
     reason = f"Stopped by {WHO}."
-    shot = snapshot(RunState.STOPPED, frac=0.71, ended_ago_s=203_000.0, above=0.08, end="77ff")
+    shot = snapshot(RunState.STOPPED, frac=0.71, idle_s=1.5, ended_ago_s=203_000.0, above=0.08, end="77ff")
     span = shot.span
     ended_at = NOW if span is None or span.until_at is None else span.until_at
     last = told.stopping(ended_at, shot.status.step or 0, reason)
-    return _because(replace(shot, events=(*shot.events, *last)), reason)
+    found = tuple(sorted((*shot.events, *last), key=lambda event: event.at))
+    return _because(replace(shot, events=found), reason)
 
 
 def _because(shot: RunSnapshot, reason: str) -> RunSnapshot:
