@@ -34,6 +34,7 @@ from tests.tui.recorded.run import summary as summary
 from tests.tui.recorded.state import RAMP as RAMP
 from tests.tui.recorded.state import in_state as in_state
 from tests.tui.recorded.state import with_long_reason as with_long_reason
+from tests.tui.recorded.state import without_power as without_power
 from tests.tui.recorded.story import EVENTS as EVENTS
 from tests.tui.recorded.story import LONG_LINE as LONG_LINE
 from tests.tui.recorded.story import TRACEBACK as TRACEBACK

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from engine.ramp import PHASE, phase_text, result_text
 from engine.records import ProgressRow, RampRow, RunSnapshot, RunState
 from tests.tui.recorded import events as told
+from tests.tui.recorded.curves import unknown
 from tests.tui.recorded.facts import GPU, NOW
 from tests.tui.recorded.run import snapshot
 
@@ -110,6 +111,23 @@ def with_long_reason() -> RunSnapshot:
         "capacity of 3.81 GiB of which 121.31 MiB is free. Including non-PyTorch memory, this process has 3.68 GiB "
         "memory in use. Of the allocated memory 3.21 GiB is allocated by PyTorch, and 61.20 MiB is reserved)"
     )
+
+
+def without_power(shot: RunSnapshot) -> RunSnapshot:
+    """The same run on a machine whose power nothing tells: its energy and cost are unknown."""
+    status = replace(shot.status, machine_energy_j=None, energy_source=None, cost=None)
+    cost = replace(
+        shot.cost,
+        machine_energy_j=None,
+        machine_source=None,
+        cost=None,
+        projected_cost=None,
+        projected_kwh=None,
+        gap_s=status.elapsed_s or 0.0,
+    )
+    read = {**shot.sensors, "machine_watts": unknown("machine_watts")}
+    sensor = shot.sensor and replace(shot.sensor, machine_watts=None, machine_watts_source=None)
+    return replace(shot, status=status, cost=cost, sensors=read, sensor=sensor)
 
 
 _MADE = {
