@@ -183,7 +183,7 @@ def _list_stories() -> dict[str, Story]:
     return {
         "ledger": (shelf, ("3",)),
         "ledger-idle": (idle, ("3",)),
-        "ledger-unknown": (shelf, ("3", "G")),
+        "ledger-unknown": (shelf, ("3", *["j"] * 4)),
         "ledger-sorted": (shelf, ("3", *["s"] * 9)),
         "ledger-many": (many, ("3", *["j"] * 30)),
         "ledger-empty": (on(), ("3",)),
@@ -191,7 +191,7 @@ def _list_stories() -> dict[str, Story]:
         "runs-idle": (idle, ("4",)),
         "runs-tagged": (tagged, ("4", "j")),
         "runs-archived": (tagged, ("4", "j", "j", "j")),
-        "runs-damaged": (damaged, ("4", "G")),
+        "runs-damaged": (damaged, ("4", *["j"] * 6)),
         "runs-many": (many, ("4", *["j"] * 30)),
         "runs-sorted": (shelf, ("4", *["s"] * 4)),
         "runs-marked": (shelf, ("4", "space", "space", "space")),

@@ -54,7 +54,7 @@ async def take(folder: Path, name: str, bridge: Any, keys: tuple[str, ...], size
     """One picture."""
     app = LlmTui(getattr(bridge, "folder", Path("/home/ana/gpt")), bridge)
     async with app.run_test(size=size, notifications=True) as pilot:
-        await still(pilot)
+        await still(pilot, 2 * _POLL_S)
         for number, key in enumerate(keys):
             if key == WAIT:
                 await pilot.pause(1.1)

@@ -83,7 +83,7 @@ class RecordedBridge:
         self.damaged: tuple[DamagedRun, ...] = ()
         self.outputs: dict[str, str] = {}
         """What the processes of a run have printed beside a line a step."""
-        spoken = next((shot for shot in shots if shot.text_sample and shot.plan.preset == "tiny"), None)
+        spoken = next((shot for shot in shots if shot.text_sample), None)
         self.book = book_of(spoken or in_state("running"))
         self.texts: list[TextRequest] = []
 
@@ -181,7 +181,7 @@ class RecordedBridge:
     def samples(self, run_id: str) -> SampleBook:
         if self.failure:
             raise self.failure
-        return self.book
+        return replace(self.book, run_id=run_id)
 
     async def text(self, run_id: str, request: TextRequest) -> AsyncGenerator[str, None]:
         self.texts.append(request)

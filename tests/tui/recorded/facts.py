@@ -11,7 +11,12 @@ from engine.shape import DEFAULTS, PRESETS
 NOW = time.time()
 """When all of this is looked at."""
 CPU = Device(
-    kind="cpu", name="AMD Ryzen 5 5600H", identity="cpu", total_bytes=16 * 2**30, free_bytes=11 * 2**30
+    kind="cpu",
+    name="AMD Ryzen 5 5600H",
+    identity="cpu",
+    total_bytes=16 * 2**30,
+    free_bytes=11 * 2**30,
+    num_cores=6,
 )
 GPU = Device(
     kind="cuda",

@@ -28,7 +28,7 @@ from engine.records import (
 )
 from engine.settings import EnergySettings
 from tests.tui.recorded import events as told
-from tests.tui.recorded.curves import GAP_BUCKETS, NUM_BUCKETS, losses, reading, sensors
+from tests.tui.recorded.curves import GAP_BUCKETS, NUM_BUCKETS, loss_at, losses, reading, sensors
 from tests.tui.recorded.facts import CPU, LARGE_TOKENS, NOW, plan, run_id
 
 
@@ -286,12 +286,17 @@ def _checkpoints(the_plan: RunPlan, status: Status, ended_at: float) -> tuple[Ch
     )
 
 
+def sample_steps(the_plan: RunPlan) -> int:
+    """How many steps there are from one text sample to the next."""
+    return _PACES[the_plan.device.kind].sample_steps
+
+
 def _sample(the_plan: RunPlan, status: Status, ended_at: float) -> TextSampleRow | None:
     if not status.step:
         return None
     step = status.step
     if status.state is not RunState.FINISHED:
-        step -= step % _PACES[the_plan.device.kind].sample_steps
+        step -= step % sample_steps(the_plan)
     return TextSampleRow(step=step, at=_at(step, the_plan, status, ended_at), prompt="def ", text=SAMPLE_TEXT)
 
 
@@ -339,7 +344,27 @@ def in_span(shot: RunSnapshot, span: TimeSpan) -> RunSnapshot:
         from_s=from_s, until_s=until_s, newest_s=newest_s, is_whole=False, from_at=from_at, until_at=until_at
     )
     return replace(
-        shot, train_losses=within(shot.train_losses), val_losses=within(shot.val_losses), span=shown
+        shot, train_losses=within(_every_step(shot)), val_losses=within(shot.val_losses), span=shown
+    )
+
+
+def _every_step(shot: RunSnapshot) -> tuple[LossPoint, ...]:
+    """The curve of a run with a point for each of its steps, of which the whole one has a few hundred."""
+    points, plan, step = shot.train_losses, shot.plan, shot.status.step or 0
+    if len(points) in (0, 1, step):
+        return points
+    first_at, last_at = points[0].at or NOW, points[-1].at or NOW
+    usual = [loss_at(point.tokens / plan.tokens_total, plan.preset) for point in points]
+    above = sum(point.loss for point in points) / len(points) - sum(usual) / len(usual)
+    return losses(
+        points[-1].tokens,
+        step,
+        took_s=(last_at - first_at) * len(points) / (len(points) - 1),
+        tokens_total=plan.tokens_total,
+        tokens_per_step=plan.tokens_per_step,
+        ends_at=last_at,
+        preset=plan.preset,
+        above=above,
     )
 
 

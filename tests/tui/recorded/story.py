@@ -13,7 +13,7 @@ from engine.runs.folder import RunFolder
 from engine.story import FINISHED, Digest, Incident, SampleAt, SampleBook
 from tests.tui.recorded.curves import HOTTEST_CELSIUS, loss_at
 from tests.tui.recorded.facts import GPU, NOW
-from tests.tui.recorded.run import SAMPLE_TEXT, THROTTLED_S, snapshot
+from tests.tui.recorded.run import SAMPLE_TEXT, THROTTLED_S, sample_steps, snapshot
 
 EVENTS = snapshot().events
 """Of a run on a CPU that is going."""
@@ -39,18 +39,17 @@ LONG_LINE = "W1124 torch/_dynamo: recompiling " + ", ".join(f"guard {n} of block
 
 
 def book_of(shot: RunSnapshot) -> SampleBook:
-    """What the model of a run on a CPU has said as it learnt, from noise to words."""
-    steps = [50 * number for number in range(1, 5)]
-    end, last = shot.train_losses[-1].step or 0, shot.train_losses[-1].at or NOW
+    """What the model of a run has said as it learnt, from noise to words."""
+    every, end, last_at = sample_steps(shot.plan), shot.status.step or 0, shot.train_losses[-1].at or NOW
     took_s = shot.plan.tokens_per_step / (shot.status.tokens_per_second or 1.0)
-    validations = shot.val_losses
     found = []
-    for step, text in zip(steps, _TEXTS, strict=True):
-        before = [point.loss for point in validations if (point.step or 0) <= step]
+    for quarter, text in enumerate(_TEXTS, start=1):
+        step = every * (end // every * quarter // 4)
+        before = [point.loss for point in shot.val_losses if (point.step or 0) <= step]
         found.append(
             SampleAt(
                 step=step,
-                at=last - (end - step) * took_s,
+                at=last_at - (end - step) * took_s,
                 tokens=step * shot.plan.tokens_per_step,
                 loss=next(point.loss for point in shot.train_losses if (point.step or 0) >= step),
                 val_loss=before[-1] if before else None,
@@ -58,13 +57,9 @@ def book_of(shot: RunSnapshot) -> SampleBook:
                 text=text,
             )
         )
-    is_finished = shot.status.state is RunState.FINISHED
-    sources = (FINISHED,) if is_finished else ()
-    return SampleBook(
-        run_id=shot.status.id,
-        samples=tuple(found),
-        sources=(*sources, f"step-{steps[-1]}", f"step-{steps[-2]}"),
-    )
+    saved = [event.text.split()[1].rstrip(":") for event in shot.events if event.kind == "checkpoint"]
+    model = (FINISHED,) if shot.status.state is RunState.FINISHED else ()
+    return SampleBook(run_id=shot.status.id, samples=tuple(found), sources=(*model, *reversed(saved)))
 
 
 def recorded_log(path: Path, shot: RunSnapshot | None = None, output: str = "") -> RunFolder:
