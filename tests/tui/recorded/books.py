@@ -23,6 +23,7 @@ from tests.tui.recorded.run import snapshot
 
 _CORPUS_BYTES, _SHARDS_BYTES = 12_900_000, 7_800_000
 _DATABASE_BYTES, _OTHER_BYTES = 200_000, 600_000
+_DAY_S = 86_400
 
 
 def entry(run_id: str, ago_s: float, **changes: Any) -> LedgerEntry:
@@ -76,7 +77,7 @@ def entry(run_id: str, ago_s: float, **changes: Any) -> LedgerEntry:
     known = replace(base, **changes)
     if "days" in changes or known.cost is None:
         return known
-    return replace(known, days=days(ago_s, (known.cost,), known.elapsed_s / 3600))
+    return replace(known, days=_shared_out(known.started_at, known.at, known.cost))
 
 
 def booked(shot: RunSnapshot, **changes: Any) -> LedgerEntry:
@@ -131,18 +132,30 @@ def booked(shot: RunSnapshot, **changes: Any) -> LedgerEntry:
     return entry(status.id, NOW - ended_at, **(known | changes))
 
 
-def days(ago_s: float, costs: tuple[float, ...] = (0.0004, 0.00078), hours: float = 1.0) -> str:
+def days(ago_s: float, costs: tuple[float, ...] = (0.0004, 0.00078)) -> str:
     """The days of a run that ended so long ago, the last of `costs` on its last day."""
-    first = NOW - ago_s - 86_400 * (len(costs) - 1)
+    first = NOW - ago_s - _DAY_S * (len(costs) - 1)
     lines = [
         DayLine(
             run_id="x",
-            day=time.strftime("%Y-%m-%d", time.gmtime(first + 86_400 * n)),
-            hours=hours,
+            day=time.strftime("%Y-%m-%d", time.gmtime(first + _DAY_S * n)),
+            hours=1.0,
             cost=cost,
         )
         for n, cost in enumerate(costs)
     ]
+    return msgspec.json.encode(lines).decode()
+
+
+def _shared_out(began_at: float, ended_at: float, cost: float) -> str:
+    """The days of a run that has cost the same every hour."""
+    lines, at = [], began_at
+    while at < ended_at:
+        until = min(ended_at, (at // _DAY_S + 1) * _DAY_S)
+        share = (until - at) / (ended_at - began_at)
+        day = time.strftime("%Y-%m-%d", time.gmtime(at))
+        lines.append(DayLine(run_id="x", day=day, hours=(until - at) / 3600, cost=cost * share))
+        at = until
     return msgspec.json.encode(lines).decode()
 
 

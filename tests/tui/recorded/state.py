@@ -107,9 +107,8 @@ def _because(shot: RunSnapshot, reason: str) -> RunSnapshot:
 def with_long_reason() -> RunSnapshot:
     """A run that failed with a great many words."""
     return _failed(
-        "exit code 1 (torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 250.00 MiB. GPU 0 has a total "
-        "capacity of 3.81 GiB of which 121.31 MiB is free. Including non-PyTorch memory, this process has 3.68 GiB "
-        "memory in use. Of the allocated memory 3.21 GiB is allocated by PyTorch, and 61.20 MiB is reserved)"
+        "exit code 1 (RuntimeError: [enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate "
+        "memory: you tried to allocate 4194304000 bytes. Error code 12 (Cannot allocate memory))"
     )
 
 
