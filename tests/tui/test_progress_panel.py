@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine.records import RunState
-from tests.tui.recorded import replace, snapshot
+from tests.tui.recorded import replace, snapshot, with_long_reason
 from tui.widgets.progress_panel import ProgressPanel
 
 
@@ -26,3 +26,14 @@ def test_the_use_of_the_peak_stands_where_it_is_known_and_has_room() -> None:
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
 def test_no_row_is_wider_than_the_panel(width: int) -> None:
     assert len(numbers(width, mfu_frac=0.999)) <= width
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_long_reason_leaves_room_for_the_key(width: int) -> None:
+    panel = ProgressPanel()
+    panel.show(with_long_reason())
+    notes = ["".join(text for text, _ in line) for line in panel.draw(width, 5)[3:]]
+    assert len(notes) == 2 and all(len(note) <= width for note in notes)
+    told = " ".join(notes)
+    assert told.startswith("The trainer ended with exit code 1") and "…" in told
+    assert told.endswith("Press r to go on from the newest checkpoint.")

@@ -42,7 +42,8 @@ def test_a_stretch_narrows_widens_and_moves_within_the_run() -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 async def test_keys_choose_how_much_time_the_curves_show(size: tuple[int, int]) -> None:
-    bridge = RecordedBridge(in_state("gpu"))
+    shot = in_state("gpu")
+    bridge = RecordedBridge(shot)
     async with opened(bridge, size) as (app, pilot):
         chart = await shown(app, pilot)
         assert text(app).count("whole run") == 2
@@ -53,7 +54,7 @@ async def test_keys_choose_how_much_time_the_curves_show(size: tuple[int, int]) 
         await pilot.press("plus", "plus")
         await until(pilot, lambda: "last 1 h" in text(app))
         await pilot.press("comma")
-        await until(pilot, lambda: bridge.spans[-1].until_s == 134_000 - 1800)
+        await until(pilot, lambda: bridge.spans[-1].until_s == shot.span.newest_s - 1800)
         await pilot.press("full_stop")
         await until(pilot, lambda: bridge.spans[-1] == TimeSpan(width_s=3600))
         await pilot.press("minus")
@@ -67,7 +68,7 @@ async def test_a_cursor_reads_values_by_keys_and_by_mouse() -> None:
         chart = await shown(app, pilot)
         plain = chart.plain
         await pilot.press("left")
-        assert "419 M tokens  step 1025" in chart.plain and "training 2.4" in chart.plain
+        assert "419 M tokens  step 16" in chart.plain and "training 3.3" in chart.plain
         await pilot.press("left", "h", "H")
         first = chart.cursor_tokens
         assert first is not None and first < 420_000_000 and "validation" in chart.plain
@@ -81,13 +82,16 @@ async def test_a_cursor_reads_values_by_keys_and_by_mouse() -> None:
 
 
 async def test_beyond_the_left_end_of_a_stretch_the_cursor_takes_the_time_along() -> None:
-    bridge = RecordedBridge(in_state("gpu"))
+    shot = in_state("gpu")
+    bridge = RecordedBridge(shot)
     async with opened(bridge) as (app, pilot):
         await shown(app, pilot)
         await pilot.press("plus", "plus", "plus")
         await until(pilot, lambda: "last 1 h" in text(app))
         await pilot.press("home", "left")
-        await until(pilot, lambda: bridge.spans[-1] == TimeSpan(width_s=3600, until_s=134_000 - 1800))
+        await until(
+            pilot, lambda: bridge.spans[-1] == TimeSpan(width_s=3600, until_s=shot.span.newest_s - 1800)
+        )
 
 
 async def test_the_wheel_shows_less_and_more_time() -> None:
@@ -123,22 +127,24 @@ def test_smoothing_begins_at_the_curve_and_takes_the_noise_away() -> None:
 
 
 def test_a_limit_is_drawn_where_nothing_else_is() -> None:
-    rows = trend(in_state("gpu").sensors["gpu_celsius"], 40, 3, 10.0, 87.0)
+    rows = trend(in_state("gpu").sensors["gpu_celsius"], 40, 3, 10.0, 120.0)
     assert rows[0].count("╌") == 40 and "╌" not in rows[1] + rows[2], "far above what was read"
-    rows = trend(in_state("gpu").sensors["gpu_watts"], 40, 3, 10.0, 35.0)
+    rows = trend(in_state("gpu").sensors["gpu_watts"], 40, 3, 5.0, 35.0)
     assert any("╌" in row and "█" in row for row in rows), "crossed"
 
 
 @pytest.mark.parametrize("size", SIZES)
 async def test_limits_range_and_efficiency_are_told(size: tuple[int, int]) -> None:
-    async with opened(RecordedBridge(in_state("gpu")), size) as (app, pilot):
+    shot = in_state("gpu")
+    celsius = shot.sensors["gpu_celsius"]
+    async with opened(RecordedBridge(shot), size) as (app, pilot):
         await shown(app, pilot)
         words = text(app)
         for fact in (
-            "GPU 69/87 °C  mean 66",
+            f"GPU {celsius.now:.0f}/87 °C  mean {celsius.mean:.0f}",
             "max ",
             "43.1 %",
-            "0.0198",
+            "0.0193",
             "3.19/4.00",
             "J/token",
             "learn. rate",
@@ -146,7 +152,7 @@ async def test_limits_range_and_efficiency_are_told(size: tuple[int, int]) -> No
             assert fact in words, fact
         assert " to " in words.splitlines()[3] and "done " in words.splitlines()[3]
         if size[0] >= 120:
-            assert "epoch 1.36/3.23" in words
+            assert "epoch 1.35/3.23" in words
 
 
 async def test_without_a_range_the_end_is_told_alone() -> None:

@@ -88,12 +88,20 @@ class ProgressPanel(Lines):
             return wrap(self._trouble or tr("Reading the run …"), width)[:2]
         text = self._trouble or _notice(self._snapshot)
         rows = wrap(text, width) if text else []
+        # A long reason is shortened, so that the key is told behind it.
+        for most in range(2 * width, 0, -4):
+            if len(rows) <= 2 or self._trouble:
+                break
+            rows = wrap(_notice(self._snapshot, most), width)
         return rows if len(rows) <= 2 else [rows[0], rows[1][: width - 1] + "…"]
 
 
-def _notice(snapshot: RunSnapshot) -> str:
+def _notice(snapshot: RunSnapshot, most: int | None = None) -> str:
+    """What is to be known of its state; of the reason `most` characters, None: all of it."""
     status = snapshot.status
     reason = fmt.said(status.reason or "")
+    if most is not None and len(reason) > most:
+        reason = f"{reason[: most - 1].rstrip()}…"
     if snapshot.is_stale:
         silent = (
             tr("Silent for {duration}", duration=fmt.duration(snapshot.silent_s))
