@@ -137,7 +137,7 @@ async def test_who_was_away_is_told_and_the_key_that_closes_does_nothing_else(si
             "GPU 84 °C",
             "13 min 0 s",
             "1 h 40 min later than expected",
-            "! sensor-fault x 3",
+            "! The battery does not answer. (3 times)",
         ):
             assert fact in shown
         await pilot.press("p")

@@ -8,7 +8,6 @@ from textual import getters, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
-from textual.content import Content
 from textual.widgets import Static
 
 from engine.records import RunSnapshot, RunState, TimeSpan
@@ -82,7 +81,7 @@ as slow as it went so far, with validations and cooling.
 
     def compose_room(self) -> ComposeResult:
         """Progress above, the panels in a grid below."""
-        yield Static(Content(no_run_yet()), id="nothing")
+        yield Static(no_run_yet(), id="nothing")
         yield ProgressPanel()
         with Container(id="panels"):
             yield LossChart(id="loss")

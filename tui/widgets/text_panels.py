@@ -6,7 +6,7 @@ from engine.records import EventRow, TextSampleRow
 from tui import format as fmt
 from tui.language import tr
 from tui.own_keys import key
-from tui.widgets.lines import BAD, DOUBTFUL, MUTED, STRONG, TEXT, Line, crop, wrap
+from tui.widgets.lines import BAD, DOUBTFUL, MUTED, STRONG, TEXT, Line, crop, said_and_gone_on, wrap
 from tui.widgets.panel import Panel
 
 _MOST_CHARACTERS = 20_000
@@ -37,18 +37,10 @@ class SamplePanel(Panel):
             return [[(tr("No sample yet."), MUTED)]]
         prompt = fmt.clean(self._sample.prompt[:_MOST_CHARACTERS], keep_newlines=True)
         text = fmt.clean(self._sample.text[:_MOST_CHARACTERS], keep_newlines=True)
-        rows = wrap((prompt + text).rstrip(), width)
-        lines: list[Line] = []
-        grey_left = len(prompt)
-        for row in rows[:height]:
-            lines.append(
-                [(row[:grey_left], MUTED), (row[grey_left:], TEXT)] if grey_left > 0 else [(row, TEXT)]
-            )
-            # A row swallows at most the one blank or newline that it was broken at.
-            grey_left -= len(row) + 1
-        if len(rows) > height > 0:
-            lines[-1] = crop([*lines[-1], (" …", MUTED)], width)
-        return lines
+        lines = said_and_gone_on(prompt, text, width)
+        if len(lines) > height > 0:
+            lines[height - 1] = [*crop(lines[height - 1], width - 2), (" …", MUTED)]
+        return lines[:height]
 
 
 class EventsPanel(Panel):
