@@ -32,7 +32,8 @@ async def test_every_size_stands_there_and_the_chart_comes_back_with_the_trainin
         for words in ("1.40 GiB", "5.70 k", "works", "slower", "trying", "191 MiB"):
             assert words in text
         assert len([line for line in text.splitlines() if "GiB" in line or "trying" in line]) == 6
-        assert "finding the batch size: 32 sequences" in screen.progress.plain
+        assert "batch size: trying 32 sequences at a time" in screen.progress.plain
+        assert "AMD Ryzen" in screen.progress.plain and "finding" not in screen.progress.plain, "said once"
         assert "5.70 k tokens/s at best" in screen.progress.plain
         bridge.shots[RUN_ID] = snapshot(RunState.RUNNING)
         await pilot.pause(1.3)
