@@ -45,9 +45,15 @@ def test_a_reading_above_its_limit_is_told_by_its_colour() -> None:
     assert ("≈37", ESTIMATE) in line
 
 
-def test_what_was_never_read_stands_last() -> None:
-    found = gauges(in_state("running"))
+@pytest.mark.parametrize("state", ["running", "finished"])
+def test_what_was_never_read_stands_last_as_a_dash(state: str) -> None:
+    found = gauges(in_state(state))
     assert not found[-1].is_known and found[0].is_known
+    panel = SensorsPanel()
+    panel._gauges = found
+    for width in (34, 60):
+        last = panel.draw(width, 20)[-1]
+        assert "—" in "".join(text for text, _ in last) and ESTIMATE not in [style for _, style in last]
 
 
 @pytest.mark.parametrize("height", range(2, 40))
@@ -64,7 +70,8 @@ def test_a_scale_says_how_full() -> None:
     assert by_label["VRAM", "GiB"].ends == (0, 4.0)
     assert by_label["GPU", "°C"].ends == (30, 87)
     assert by_label["GPU load", "%"].ends[0] == 0 and by_label["GPU load", "%"].ends[1] >= 100
-    assert by_label["GPU", "W"].ends[1] >= 35
+    watts = by_label["GPU", "W"]
+    assert watts.series is not None and watts.ends == (0, watts.series.high), "above its limit"
     bare = gauges(replace(shot, sensor=replace(shot.sensor, gpu_memory_total_bytes=None)))
     assert next(gauge for gauge in bare if gauge.label == "VRAM").ends[1] > 3
     panel = SensorsPanel()

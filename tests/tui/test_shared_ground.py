@@ -130,7 +130,7 @@ async def test_without_a_run_there_is_nothing_to_zoom(key: str) -> None:
         await pilot.press(key)
         await until(pilot, lambda: "No run yet. Press 1 for the checks" in text(app))
         await pilot.pause(0.05)
-        assert "Zoom" not in last_row(app) and "? Help" in last_row(app)
+        assert "Zoom" not in last_row(app) and "1 Preflight" in last_row(app) and "? Help" in last_row(app)
         await pilot.press("z")
         assert app.screen.maximized is None
 

@@ -110,5 +110,6 @@ def _cloud_row(cost: CostView, basis_width: int) -> Line:
     price = fmt.number(cloud.usd_per_hour, 2)
     full = tr("{hours}, {price}/h", hours=hours, price=f"{price} USD")
     short = tr("{hours}, {price}/h", hours=hours, price=price)
-    basis = _first_that_fits(basis_width, f"{full}, {tr(fmt.clean(cloud.kind))}", full, short)
+    told = (f"{full}, {tr(fmt.clean(cloud.kind))}", full, short, tr("{price}/h", price=price))
+    basis = _first_that_fits(basis_width, *told)
     return _row(tr("cloud {gpu}", gpu=gpu)[: _LABEL_WIDTH - 1], fmt.money(cloud.usd, "USD"), basis, ORANGE)

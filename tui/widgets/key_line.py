@@ -85,9 +85,13 @@ class KeyLine(Lines):
         """Shown bindings, each action once."""
         found: dict[tuple[str, str], ActiveBinding] = {}
         for active in self.screen.active_bindings.values():
-            if active.binding.show:
+            if active.binding.show or self._is_named(active):
                 found.setdefault((active.binding.action, active.binding.description), active)
         return list(found.values())
+
+    def _is_named(self, active: ActiveBinding) -> bool:
+        """Whether the screen, having nothing to show, names this key."""
+        return active.binding.id == "app.preflight" and self.screen.has_class("-empty")
 
     async def on_click(self, event: Click) -> None:
         """Do what the key does."""

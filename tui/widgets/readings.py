@@ -98,14 +98,14 @@ def _told(shown: Sequence[Reading], form: _Form) -> list[Line]:
         shown, labels, nows, limits, units, means, highs, strict=True
     ):
         held: Line = [(f"{limit} {unit}", MUTED)]
-        past: Line = []
+        past: Line = [(f" {fmt.UNKNOWN} ", STRONG)] if reading.is_over else []
         if reading.is_known:
             past = [(f"{form.gap}{tr('mean')} ", MUTED), (mean, TEXT)] if form.has_mean else []
             past += [(f"{form.gap}{tr('max')} ", MUTED), (high, _style(reading, reading.high, TEXT))]
         if reading.is_over:
             lines.append([(label, MUTED), *past, *held])
         else:
-            plain = STRONG if reading.is_measured or form.has_source else ESTIMATE
+            plain = ESTIMATE if _is_about(reading, form) else STRONG
             newest: Line = [(f"{label} ", MUTED), (now, _style(reading, reading.now, plain))]
             lines.append([*newest, *held, *past])
     return lines

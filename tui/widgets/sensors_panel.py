@@ -16,7 +16,7 @@ from tui.widgets.trend import limited, trend
 
 _ROOMY_HEIGHT = 8
 """Rows from which limits are drawn in."""
-_HIGHEST_TREND = 8
+_HIGHEST_TREND = 12
 _COLD_CELSIUS, _HOT_CELSIUS = 30.0, 100.0
 """Between these a temperature is drawn that is held against nothing."""
 _MEASURED = {"nvml": mark("measured"), "counter": mark("from its counter")}
@@ -50,7 +50,8 @@ class Gauge:
     @property
     def ends(self) -> tuple[float, float]:
         """The scale it is drawn on: its own, or as far as it was read."""
-        read = [bucket.mean for bucket in self.series.buckets] if self.series else []
+        series = self.series
+        read = [end for end in (series.low, series.high) if end is not None] if series else []
         return min([self.low, *read]), max([self.limit or 0.0, self.high, *read])
 
 
