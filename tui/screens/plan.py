@@ -21,7 +21,7 @@ from tui import format as fmt
 from tui.bridge import in_thread
 from tui.language import told, tr
 from tui.messages import EstimateArrived, EstimateFailed
-from tui.plan_text import by_kind
+from tui.plan_text import by_kind, short_gpu
 from tui.screens.room import RoomScreen
 from tui.widgets.panel import Panel
 from tui.widgets.plan_panels import BreakEvenPanel, ForecastPanel, MemoryPanel
@@ -29,7 +29,7 @@ from tui.widgets.record_table import Column, RecordTable
 
 COLUMNS: tuple[Column[CloudQuote], ...] = (
     Column("Offer", lambda quote: fmt.clean(quote.provider)),
-    Column("GPU", lambda quote: fmt.clean(quote.gpu).replace("NVIDIA ", "").replace("GeForce ", "")),
+    Column("GPU", lambda quote: short_gpu(quote.gpu)),
     Column("Kind", lambda quote: tr(fmt.clean(quote.kind)) if quote.is_for_this_run else tr("as quoted")),
     Column(
         "USD", lambda quote: fmt.money(quote.usd, "").strip(), is_number=True, sort=lambda quote: quote.usd
@@ -55,7 +55,11 @@ COLUMNS: tuple[Column[CloudQuote], ...] = (
         is_number=True,
         sort=lambda quote: quote.usd_per_hour,
     ),
-    Column("As of", lambda quote: tr("now") if quote.kind == "yours" else fmt.day(fmt.clean(quote.as_of))),
+    Column(
+        "As of",
+        lambda quote: tr("now") if quote.kind == "yours" else fmt.day(fmt.clean(quote.as_of)),
+        is_for_wide=True,
+    ),
 )
 
 
@@ -120,7 +124,8 @@ The table: your own offers, the course's example, then by how they are sold.
         quotes = found.move.cloud if found.move else found.cloud
         self.table.show({str(number): quote for number, quote in enumerate(by_kind(quotes))})
         even = found.move.break_even if found.move else found.break_even
-        self.even.show(even, found.move, found.cloud_problem)
+        hours = found.move.rest_hours if found.move else found.time.hours
+        self.even.show(even, found.move, hours, found.cloud_problem)
         self._show_basis()
 
     @on(EstimateFailed)
@@ -136,13 +141,16 @@ The table: your own offers, the course's example, then by how they are sold.
         if quote is None:
             return
         example = "" if quote.is_for_this_run else tr("As quoted, not for this run. ")
-        text = tr(
-            "{example}{basis}. Price: {source}, as of {as_of}.",
-            example=example,
-            basis=told(quote.basis),
-            source=told(quote.source),
-            as_of=told(fmt.day(quote.as_of)),
-        )
+        if quote.kind == "yours":
+            text = tr("{basis}. Price: yours, from settings.toml.", basis=told(quote.basis))
+        else:
+            text = tr(
+                "{example}{basis}. Price: {source}, as of {as_of}.",
+                example=example,
+                basis=told(quote.basis),
+                source=told(quote.source),
+                as_of=told(fmt.day(quote.as_of)),
+            )
         self.basis.update(Content(fmt.clean(text)))
 
     def panel_to_maximise(self) -> Panel | None:
