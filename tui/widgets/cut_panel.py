@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from textual.events import Blur, Focus
 
 from tui.language import tr
@@ -13,10 +11,11 @@ from tui.widgets.panel import Panel
 
 
 class CutPanel(Panel):
-    """What it shows in full is the business of the class that is made of this one."""
+    """What it shows in full is the business of the class that is made of this one.
 
-    ENDS_IN_DOTS: ClassVar[bool] = False
-    """Whether its last rows are running text, of which a mark says that it goes on."""
+    Faint lines are running text: one that goes on below the frame ends in dots.
+    """
+
     is_meant_by_z = False
     """Whether z shows it at large without the focus, too."""
 
@@ -28,9 +27,10 @@ class CutPanel(Panel):
         """As many lines as there is room for; the frame says how many more there are."""
         lines = self.whole(width, height)
         self.tell_left(len(lines) - height)
-        if self.ENDS_IN_DOTS and len(lines) > height:
-            lines[height - 1] = [*crop(lines[height - 1], width - 2), (" …", FAINT)]
-        return lines[:height]
+        shown = lines[:height]
+        if _is_faint(shown[-1:]) and _is_faint(lines[height : height + 1]):
+            shown[-1] = [*crop(shown[-1], width - 2), (" …", FAINT)]
+        return shown
 
     def tell_left(self, left: int) -> None:
         """Say in the frame how many lines are left out, and the key that shows them where it means this panel."""
@@ -48,3 +48,7 @@ class CutPanel(Panel):
     def on_blur(self, event: Blur) -> None:
         """The key means another one."""
         self.redraw()
+
+
+def _is_faint(lines: list[Line]) -> bool:
+    return bool(lines and lines[0]) and lines[0][-1][1] == FAINT

@@ -114,7 +114,6 @@ class ForecastPanel(CutPanel):
     """Hours, energy, money and disk, each with what it rests on."""
 
     HELP = "What the run takes: its hours as a range, kilowatt-hours, money and disk, each with its basis."
-    ENDS_IN_DOTS = True
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(tr("What it takes"), id=id)
