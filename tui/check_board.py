@@ -86,7 +86,7 @@ class CheckBoard:
         return " ".join(
             tr(
                 "{step} was {before}, is {now}.",
-                step=fmt.clean(step.id),
+                step=fmt.said(step.title),
                 before=tr(SIGNS[before.status][1]),
                 now=tr(SIGNS[now.status][1]),
             )
@@ -152,7 +152,8 @@ class CheckBoard:
         return Readiness(
             state=self.state,
             checks=tuple(self.verdicts[step.id] for step in self.steps if step.id in self.verdicts),
-            pending=tuple(step.id for step in self.steps if step.id not in self.verdicts),
+            num_pending=sum(step.id not in self.verdicts for step in self.steps),
+            running_s=self.standing().running_s,
             trouble=self.trouble,
             live_run=live_run,
             starts_then=self.starts_then,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from typing import Any
@@ -53,7 +54,7 @@ async def test_every_step_has_a_line_that_ends_in_its_state(size: tuple[int, int
             assert {"pass": "✓", "fail": "✗", "warn": "!"}.get(check.status, "–") in shown
         places = [text(app).index(row(app, check.title[:18])) for check in checks()]
         assert places == sorted(places)
-        assert "2 checks block: close-apps, power." in text(app)
+        assert "2 checks block: Close applications, Power supply." in text(app)
         # The cursor went to the first that blocks; its evidence, remedy and keys are beside it.
         assert "▸ Close applications" in text(app)
         beside = " ".join(" ".join(line.split("│")[1:2]) for line in text(app).splitlines()).split()
@@ -88,6 +89,7 @@ def test_what_is_known_stands_there_in_its_age_until_there_is_news() -> None:
     def line(running_s: float | None, verdicts: dict[str, Check], at: int) -> str:
         widget = CheckList()
         widget._standing = Standing(steps, verdicts, known, running_s)
+        widget._rows = [(index, 0) for index in range(len(steps))]
         return "".join(part for part, _ in widget.draw_row(at, 37))
 
     assert line(0.2, {}, 7).endswith("3 h ✓ pass   ")
@@ -104,7 +106,7 @@ async def test_what_is_known_does_not_open_the_start() -> None:
     bridge.slow = {"memory": 60.0}
     async with opened(bridge) as (app, pilot):
         await until(pilot, lambda: " s … running" in row(app, "Memory"), 20)
-        assert "CHECKING" in text(app) and "s Lock?" in text(app)
+        assert "CHECKING" in text(app) and "Next lock" not in text(app)
         await pilot.press("s", "g", *"jjjjj")
         await pilot.pause(0.1)
         assert bridge.started == []
@@ -149,14 +151,56 @@ async def test_checks_can_be_cancelled_and_made_again_and_hold_no_key() -> None:
         await settled(app, pilot)
 
 
-async def test_s_says_what_locks_it_and_goes_there() -> None:
+async def test_s_goes_from_one_lock_to_the_next_and_covers_nothing() -> None:
     async with opened(RecordedBridge()) as (app, pilot):
         await settled(app, pilot)
-        await pilot.press("g", "s")
-        await until(
-            pilot, lambda: "Locked" in text(app) and "2 checks block: close-apps, power." in text(app)
-        )
-        assert "▸ Close applications" in text(app) and "s Lock?" in text(app)
+        await pilot.press("g")
+        for title in ("Close applications", "Power supply", "Close applications"):
+            await pilot.press("s")
+            await pilot.pause(0.05)
+            assert f"▸ {title}" in text(app), title
+        assert "s Next lock" in text(app) and not list(app.query("Toast"))
+
+
+async def test_while_checking_the_line_counts_and_old_evidence_stays_in_grey() -> None:
+    bridge = clear()
+    bridge.known = tuple(replace(check, at=time.time() - 3 * 3600) for check in checks(blocking=False))
+    bridge.slow = {"device": 60.0}
+    async with opened(bridge, (120, 34)) as (app, pilot):
+        await until(pilot, lambda: " s … running" in row(app, "Memory"), 20)
+        assert "11.0 GiB of 15.3 GiB RAM free" in row(app, "Memory")
+        shown = " ".join(text(app).split())
+        assert re.search(r"CHECKING 2 of 16 done, \d+ s · c cancels", shown)
+        assert "not through" not in shown
+        assert "laptop on a hard surface, fan free" in text(app), "a title is not cut where there is room"
+
+
+async def test_a_high_screen_gives_a_warning_two_rows_and_the_cursor_one_stop() -> None:
+    bridge = RecordedBridge()
+    long = " ".join(f"word{n}" for n in range(40))
+    bridge.verdicts = [
+        replace(check, evidence=long) if check.id in ("close-apps", "memory") else check
+        for check in bridge.verdicts
+    ]
+    async with opened(bridge, (120, 50)) as (app, pilot):
+        await settled(app, pilot)
+        lines = text(app).splitlines()
+        at = next(n for n, line in enumerate(lines) if "Close applications" in line)
+        assert "word0" in lines[at] and lines[at + 1].strip().startswith("word")
+        assert "VRAM free" in lines[at + 2], "two rows at most"
+        passed = next(n for n, line in enumerate(lines) if "Memory ·" in line)
+        assert "Disk for checkpoints" in lines[passed + 1], "what passed has one"
+        await pilot.press("j")
+        await pilot.pause(0.05)
+        assert "▸ VRAM free" in text(app)
+        await pilot.click("CheckList", offset=(10, at))
+        await pilot.pause(0.05)
+        assert "▸ Close applications" in text(app)
+        await pilot.resize_terminal(120, 34)
+        await pilot.pause(0.1)
+        lines = text(app).splitlines()
+        assert "▸ Close applications" in text(app)
+        assert "VRAM free" in lines[next(n for n, s in enumerate(lines) if "▸" in s) + 1]
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -223,7 +267,7 @@ async def test_a_waiver_can_be_taken_back_and_what_cannot_be_waived_has_no_key()
         assert isinstance(app.screen, WaiveDialog)
         await pilot.press(*"test", "enter")
         await until(pilot, lambda: "~ waived" in row(app, "Close applications"))
-        assert "1 check blocks: power." in text(app) and "Waived: test" in text(app)
+        assert "1 check blocks: Power supply." in text(app) and "Waived: test" in text(app)
         await pilot.press("w")
         await until(pilot, lambda: "✗ FAIL" in row(app, "Close applications"))
         await pilot.press("j", "j", "j", "j")
@@ -252,14 +296,16 @@ async def test_own_steps_are_ticked_for_one_start_and_the_rehearsal_follows() ->
     bridge.checks = watched  # type: ignore[method-assign]
     async with opened(bridge) as (app, pilot):
         await settled(app, pilot)
-        assert "1 check blocks: manual-1. space ticks it" in text(app) and "space Tick" in text(app)
+        assert "1 check blocks: laptop on a hard surface, fan free. space" in text(
+            app
+        ) and "space Tick" in text(app)
         await pilot.press("space")
         assert isinstance(app.screen, TickDialog) and "fan free" in text(app)
         await pilot.press("escape", "space", "enter")
         await until(pilot, lambda: "UNLOCKED" in text(app) and len(given) == 2)
         assert given[-1] == ("manual-1",) and "✓ pass" in row(app, "Rehearsal")
         await pilot.press("space")
-        await until(pilot, lambda: "1 check blocks: manual-1." in text(app))
+        await until(pilot, lambda: "1 check blocks: laptop on a hard surface" in text(app))
         await pilot.press("space", "enter")
         await until(pilot, lambda: "UNLOCKED" in text(app))
         await pilot.press("s")
@@ -313,7 +359,7 @@ async def test_old_verdicts_are_made_anew_before_the_start() -> None:
         board.verdicts = {key: replace(check, at=time.time() - 61) for key, check in board.verdicts.items()}
         bridge.verdicts = checks()
         await pilot.press("s")
-        await until(pilot, lambda: "Not started. close-apps was pass, is FAIL." in text(app))
+        await until(pilot, lambda: "Not started. Close applications was pass, is FAIL." in text(app))
         assert bridge.started == [] and "▸ Close applications" in text(app)
         bridge.verdicts = checks(blocking=False)
         await pilot.press("r")

@@ -243,7 +243,7 @@ async def test_a_tick_reaches_the_engine(make_workspace: Make) -> None:
     workspace = make_workspace()
     settle(workspace, manual='["fan free"]')
     async with preflight(workspace) as (app, pilot):
-        await until(pilot, lambda: "1 check blocks: manual-1. space ticks it" in text(app), 60)
+        await until(pilot, lambda: "1 check blocks: fan free. space ticks it" in text(app), 60)
         await pilot.press("s")
         assert not workspace.runs()
         await pilot.press("G", "space", "enter")

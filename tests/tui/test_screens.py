@@ -199,9 +199,13 @@ async def test_locked_until_every_blocking_check_is_waived_with_a_reason() -> No
     async with opened(bridge) as (app, pilot):
         await until(pilot, lambda: "LOCKED" in text(app))
         shown = text(app)
-        assert "2 checks block: close-apps, power." in shown and "✗ FAIL" in shown and "~" not in shown
+        assert (
+            "2 checks block: Close applications, Power supply." in shown
+            and "✗ FAIL" in shown
+            and "~" not in shown
+        )
         assert "Close firefox" in shown
-        await pilot.press("s")
+        await pilot.press("s", "s")
         assert bridge.started == []
         await pilot.press("w")
         assert isinstance(app.screen, WaiveDialog)
@@ -209,7 +213,7 @@ async def test_locked_until_every_blocking_check_is_waived_with_a_reason() -> No
         assert isinstance(app.screen, WaiveDialog) and "at least 3 characters" in text(app)
         await pilot.press("p", "e", "enter")
         await pilot.pause(0.05)
-        assert "1 check blocks: power." in text(app) and "~ waived" in text(app)
+        assert "1 check blocks: Power supply." in text(app) and "~ waived" in text(app)
         await pilot.press("j", "j", "j", "j", "w")
         await pilot.press("u", "p", "s", "enter")
         await until(pilot, lambda: "UNLOCKED" in text(app))
@@ -246,6 +250,7 @@ async def test_an_empty_folder_is_offered_settings() -> None:
     bridge = RecordedBridge(has_settings=False)
     async with opened(bridge) as (app, pilot):
         assert isinstance(app.screen, WelcomeDialog) and "/home/ana/gpt" in text(app)
+        assert "134M on a GPU of 4 GB" in text(app) and "Plan (5)" in text(app)
         await pilot.press("enter")
         await until(pilot, lambda: app.current_mode == "preflight")
         assert bridge.is_workspace
