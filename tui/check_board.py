@@ -13,6 +13,8 @@ from tui.widgets.start_line import FRESH_S, Readiness, StartState
 if TYPE_CHECKING:
     from engine.records import Check, CheckStep
 
+_VRAM_STEP = "free-vram"
+
 
 class CheckBoard:
     """The facts of the preflight screen; it shows nothing and asks nobody."""
@@ -141,6 +143,12 @@ class CheckBoard:
         """The lines of the list that block."""
         checks = [self.verdicts.get(step.id) for step in self.steps]
         return [index for index, check in enumerate(checks) if check is not None and check.blocking]
+
+    @property
+    def needed_vram_bytes(self) -> float | None:
+        """GPU memory that the run needs, as the newest check of it says; None: it does not."""
+        check = self.verdicts.get(_VRAM_STEP) or self.known.get(_VRAM_STEP)
+        return next((figure.needed for figure in check.figures if figure.needed), None) if check else None
 
     def standing(self) -> Standing:
         """What the list shows."""

@@ -325,7 +325,8 @@ Grey lines with an age are of the last time, and do not count.
             if was_tried:
                 self.action_check_again()
 
-        self.app.push_screen(CloseAppsDialog(self.room_app.bridge), check)
+        dialog = CloseAppsDialog(self.room_app.bridge, self._board.needed_vram_bytes)
+        self.app.push_screen(dialog, check)
 
     def action_apply_remedy(self) -> None:
         """Do what the selected verdict's remedy names."""
