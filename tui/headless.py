@@ -319,8 +319,8 @@ def quote_line(quote: CloudQuote) -> str:
         usd=show.money(quote.usd, "USD"),
         hours=show.span(quote.hours, quote.hours_low, quote.hours_high),
         price=show.short(quote.usd_per_hour),
-        as_of=show.day(show.clean(quote.as_of)),
+        as_of=show.said(show.day(quote.as_of)),
         quoted=quoted,
         basis=show.said(quote.basis),
-        source=show.clean(quote.source),
+        source=show.said(quote.source),
     )

@@ -21,7 +21,7 @@ from tui.dialogs.close_questions import CloseQuestion, KillQuestion
 from tui.dialogs.tick import TickDialog
 from tui.dialogs.waive import WaiveDialog
 from tui.screens.preflight import PreflightScreen
-from tui.widgets.check_detail import figure_rows
+from tui.widgets.check_detail import figure_rows, without_commands
 from tui.widgets.checklist import CheckList, Standing
 from tui.widgets.lines import length
 
@@ -243,6 +243,13 @@ async def test_numbers_before_and_after_stand_in_rows() -> None:
         assert len(lines[at]) == len(lines[at + 1]), "right-aligned under their headings"
 
 
+def test_a_remedy_names_no_command_where_a_key_does_it() -> None:
+    told = "Close what holds it (llm-tui close), or choose a smaller model.preset."
+    assert without_commands(told) == "Close what holds it, or choose a smaller model.preset."
+    assert without_commands("Close them, so that they draw no power: llm-tui close").endswith("no power.")
+    assert without_commands("Raise it: 3.5 GiB.") == "Raise it: 3.5 GiB."
+
+
 @pytest.mark.parametrize("width", (12, 20, 30, 36, 60, 150))
 def test_figures_fit_and_do_not_invent(width: int) -> None:
     figures = (
@@ -299,6 +306,8 @@ async def test_own_steps_are_ticked_for_one_start_and_the_rehearsal_follows() ->
         assert "1 check blocks: laptop on a hard surface, fan free. space" in text(
             app
         ) and "space Tick" in text(app)
+        assert "See that it is so, then tick it." in " ".join(app.screen.detail.plain.split())
+        assert "--tick" not in text(app), "here a key does it"
         await pilot.press("space")
         assert isinstance(app.screen, TickDialog) and "fan free" in text(app)
         await pilot.press("escape", "space", "enter")
