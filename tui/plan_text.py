@@ -13,7 +13,9 @@ from tui.language import mark, told, tr
 if TYPE_CHECKING:
     from engine.estimate import Estimate
 
-KINDS = (mark("yours"), mark("quoted"), mark("on-demand"), mark("spot"), mark("marketplace"))
+HERE = mark("here")
+"""The kind of the one that is no offer: this machine and its electricity."""
+KINDS = (HERE, mark("yours"), mark("quoted"), mark("on-demand"), mark("spot"), mark("marketplace"))
 """The order in which offers are listed: the person's own, the course's, then by how they are sold."""
 
 
@@ -25,6 +27,47 @@ def by_kind(quotes: Iterable[CloudQuote]) -> list[CloudQuote]:
         return KINDS.index(quote.kind) if known else len(KINDS), not quote.is_for_this_run
 
     return sorted(quotes, key=place)
+
+
+def here_beside(estimate: Estimate) -> CloudQuote | None:
+    """This machine as one of the offers; None where its money or the rate of exchange is unknown.
+
+    With a run going it is for what is left of it.
+    """
+    move, time_ = estimate.move, estimate.time
+    if move is not None:
+        local, currency, hours, low, high = move.rest_cost, move.currency, move.rest_hours, None, None
+        rate = _per_usd(move.cloud, move.break_even, currency)
+    else:
+        local, currency = estimate.cost.local, estimate.cost.currency
+        hours, low, high = time_.hours, time_.hours_low, time_.hours_high
+        rate = _per_usd(estimate.cloud, estimate.break_even, currency)
+    if local is None or rate is None:
+        return None
+    return CloudQuote(
+        provider=tr("this machine"),
+        gpu=estimate.memory.device,
+        kind=HERE,
+        usd_per_hour=local / rate / hours if hours else 0.0,
+        hours=hours,
+        usd=local / rate,
+        as_of="",
+        source="",
+        basis=move.basis if move else time_.basis,
+        hours_low=low,
+        hours_high=high,
+    )
+
+
+def _per_usd(quotes: Iterable[CloudQuote], break_even: Iterable[BreakEven], currency: str) -> float | None:
+    """What a dollar is in the person's currency, by an offer that is known in both."""
+    if currency == "USD":
+        return 1.0
+    usd = {(quote.provider, quote.gpu, quote.kind, quote.hours): quote.usd for quote in quotes}
+    for even in break_even:
+        if even.cloud and (in_usd := usd.get((even.provider, even.gpu, even.kind, even.hours))):
+            return even.cloud / in_usd
+    return None
 
 
 def hours_range(estimate: Estimate) -> str:

@@ -8,7 +8,8 @@ from msgspec.structs import replace
 from engine.bill import BreakEven
 from tests.tui.recorded import RecordedBridge, estimated, in_state
 from tests.tui.test_screens import SIZES, opened, text, until
-from tui.plan_text import move_lines, offer_cells, verdict_of
+from tui.plan_text import HERE, here_beside, move_lines, offer_cells, verdict_of
+from tui.screens.plan import OfferTable
 from tui.widgets.plan_panels import BreakEvenPanel, ForecastPanel
 
 
@@ -95,3 +96,30 @@ async def test_parts_of_memory_add_up_and_cut_text_is_marked(size: tuple[int, in
             await until(pilot, lambda: "z: 8 more" in text(app))
         else:
             assert "logits" in shown and "not measured on this machine" in shown
+
+
+async def test_this_machine_stands_among_the_offers_wherever_it_is_sorted_to() -> None:
+    async with opened(RecordedBridge(), (120, 34)) as (app, pilot):
+        await pilot.press("5")
+        await until(pilot, lambda: "✓ fits" in text(app))
+        table = app.screen.query_one(OfferTable)
+        assert table.selected is not None and table.selected.kind == HERE
+        assert table.get_cell("0", "0").spans[0].style == "bold" and not table.get_cell("1", "0").spans
+        await pilot.press("s", "s", "s", "s")
+        await until(pilot, lambda: "USD ▲" in text(app))
+        rows = text(app).splitlines()
+        here, friend = (
+            next(n for n, row in enumerate(rows) if words in row) for words in ("this machine", "a friend")
+        )
+        assert here < friend and table.selected.kind == HERE, "the cheapest, and still selected"
+
+
+def test_in_another_currency_this_machine_goes_by_the_rate_of_the_offers() -> None:
+    found = estimated()
+    assert here_beside(found).usd == found.cost.local  # type: ignore[union-attr]
+    evens = tuple(replace(even, cloud=1.7 * (even.cloud or 0), currency="AZN") for even in found.break_even)
+    other = replace(found, cost=replace(found.cost, currency="AZN"), break_even=evens)
+    here = here_beside(other)
+    assert here is not None and here.usd == pytest.approx((found.cost.local or 0) / 1.7)
+    assert here_beside(replace(other, break_even=())) is None, "no rate is assumed"
+    assert here_beside(replace(found, cost=replace(found.cost, local=None))) is None

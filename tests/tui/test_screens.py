@@ -404,6 +404,10 @@ async def test_the_plan_shows_memory_hours_money_offers_and_break_even(size: tup
             assert words in shown, words
         assert "✓ Here: 0.80 USD, the cheapest; next RunPod RTX 4090 1.09 USD" in shown
         assert "0.29 more than here  equal at 0.232 USD/kWh" in shown
+        assert "this machine" in shown and "Price: your electricity." in shown
+        await pilot.press("j")
+        await pilot.pause(0.05)
+        shown = text(app)
         assert "this run's FLOP at 15% to 22%" in shown and "Price: yours, from" in shown
         await pilot.press("j")
         await pilot.pause(0.05)

@@ -21,7 +21,7 @@ from tui import format as fmt
 from tui.bridge import in_thread
 from tui.language import told, tr
 from tui.messages import EstimateArrived, EstimateFailed
-from tui.plan_text import by_kind, short_gpu
+from tui.plan_text import HERE, by_kind, here_beside, short_gpu
 from tui.screens.room import RoomScreen
 from tui.widgets.panel import Panel
 from tui.widgets.plan_panels import BreakEvenPanel, ForecastPanel, MemoryPanel
@@ -57,10 +57,18 @@ COLUMNS: tuple[Column[CloudQuote], ...] = (
     ),
     Column(
         "As of",
-        lambda quote: tr("now") if quote.kind == "yours" else fmt.day(fmt.clean(quote.as_of)),
+        lambda quote: tr("now") if quote.kind in ("yours", HERE) else fmt.day(fmt.clean(quote.as_of)),
         is_for_wide=True,
     ),
 )
+
+
+class OfferTable(RecordTable[CloudQuote]):
+    """The offers, and among them this machine."""
+
+    def row_style(self, record: CloudQuote) -> str:
+        """This machine stands out wherever it is sorted to."""
+        return "bold" if record.kind == HERE else ""
 
 
 class PlanScreen(RoomScreen):
@@ -72,7 +80,7 @@ class PlanScreen(RoomScreen):
     HELP_TEXT = """
 What a run of these settings would take, before it runs, and what it would cost elsewhere.
 Hours are measured by a rehearsal or an earlier run on this machine, else by formula: it says which.
-The table: your own offers, the course's example, then by how they are sold.
+The table: this machine, your own offers, the course's example, then by how they are sold.
 
   r        work it out again
   s        sort the offers by the next column, S the other way
@@ -93,7 +101,7 @@ The table: your own offers, the course's example, then by how they are sold.
         with Horizontal(id="upper"):
             yield MemoryPanel(id="memory")
             yield ForecastPanel(id="forecast")
-        yield RecordTable(COLUMNS, id="offers")
+        yield OfferTable(COLUMNS, id="offers")
         yield Static("", id="basis", markup=False)
         yield BreakEvenPanel(id="even")
 
@@ -122,7 +130,9 @@ The table: your own offers, the course's example, then by how they are sold.
         self.memory.show(found.memory)
         self.forecast.show(found)
         quotes = found.move.cloud if found.move else found.cloud
-        self.table.show({str(number): quote for number, quote in enumerate(by_kind(quotes))})
+        here = here_beside(found)
+        offers = by_kind([*([here] if here else []), *quotes])
+        self.table.show({str(number): quote for number, quote in enumerate(offers)})
         even = found.move.break_even if found.move else found.break_even
         hours = found.move.rest_hours if found.move else found.time.hours
         self.even.show(even, found.move, hours, found.cloud_problem)
@@ -141,7 +151,9 @@ The table: your own offers, the course's example, then by how they are sold.
         if quote is None:
             return
         example = "" if quote.is_for_this_run else tr("As quoted, not for this run. ")
-        if quote.kind == "yours":
+        if quote.kind == HERE:
+            text = tr("{basis}. Price: your electricity.", basis=told(quote.basis))
+        elif quote.kind == "yours":
             text = tr("{basis}. Price: yours, from settings.toml.", basis=told(quote.basis))
         else:
             text = tr(
