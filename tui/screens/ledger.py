@@ -35,7 +35,7 @@ COLUMNS: tuple[Column[LedgerEntry], ...] = (
     Column(
         "Model",
         lambda entry: f"{fmt.clean(entry.preset)} {fmt.count(entry.parameters)}",
-        is_for_wide=True,
+        from_width=116,
         sort=lambda entry: entry.parameters,
     ),
     Column("Tokens", lambda entry: fmt.count(entry.tokens), is_number=True, sort=lambda entry: entry.tokens),
@@ -74,6 +74,7 @@ class LedgerScreen(RoomScreen):
     MODE = "ledger"
     CSS_PATH = "ledger.tcss"
     AUTO_FOCUS = "RecordTable"
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-tall"), (45, "-high")]
     HELP_TEXT = """
 What every run cost: tokens, hours, energy, money. An entry stays when the run's folder is gone.
 A total says "at least" where a part of it is unknown. Below: the three books of the selected run, what its plan

@@ -13,6 +13,8 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.content import Content
+from textual.events import Resize
+from textual.geometry import Size
 from textual.widgets import DataTable, Static
 
 from engine.errors import EngineError
@@ -23,6 +25,7 @@ from tui.language import told, tr
 from tui.messages import EstimateArrived, EstimateFailed
 from tui.plan_text import HERE, by_kind, here_beside, short_gpu
 from tui.screens.room import RoomScreen
+from tui.widgets.lines import wrap
 from tui.widgets.panel import Panel
 from tui.widgets.plan_panels import BreakEvenPanel, ForecastPanel, MemoryPanel
 from tui.widgets.record_table import Column, RecordTable
@@ -163,8 +166,21 @@ The table: this machine, your own offers, the course's example, then by how they
                 source=told(quote.source),
                 as_of=told(fmt.day(quote.as_of)),
             )
-        self.basis.update(Content(fmt.clean(text)))
+        self.basis.update(Content("\n".join(_first_rows(fmt.clean(text), self.basis.content_size))))
+
+    def on_resize(self, event: Resize) -> None:
+        """Another width breaks what the offer rests on elsewhere."""
+        self.call_after_refresh(self._show_basis)
 
     def panel_to_maximise(self) -> Panel | None:
         """The comparison, unless another panel has the focus."""
         return super().panel_to_maximise() or self.even
+
+
+def _first_rows(text: str, size: Size) -> list[str]:
+    """Text as rows of a place; the last one says where there is more of it."""
+    width, height = max(1, size.width), max(1, size.height)
+    rows = wrap(text, width)
+    if len(rows) <= height:
+        return rows
+    return [*rows[: height - 1], f"{rows[height - 1][: width - 2]} …"]

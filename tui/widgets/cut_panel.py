@@ -6,7 +6,7 @@ from textual.events import Blur, Focus
 
 from tui.language import tr
 from tui.own_keys import key
-from tui.widgets.lines import FAINT, Line, crop
+from tui.widgets.lines import FAINT, Line, cut
 from tui.widgets.panel import Panel
 
 
@@ -29,7 +29,7 @@ class CutPanel(Panel):
         self.tell_left(len(lines) - height)
         shown = lines[:height]
         if _is_faint(shown[-1:]) and _is_faint(lines[height : height + 1]):
-            shown[-1] = [*crop(shown[-1], width - 2), (" …", FAINT)]
+            shown[-1] = [*cut(shown[-1], width - 2), (" …", FAINT)]
         return shown
 
     def tell_left(self, left: int) -> None:
