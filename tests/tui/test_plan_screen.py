@@ -50,6 +50,8 @@ async def test_in_mid_run_the_first_line_says_whether_to_finish_here(size: tuple
         assert not any("move" in row for row in rows[:3])
         if size == (80, 24):
             assert "z: 5 more" in text(app)
+        if size == (200, 50):
+            assert not panel.border_subtitle, "a high screen shows all of it"
         await pilot.press("z")
         await until(pilot, lambda: "gone either way, and left out above." in " ".join(panel.plain.split()))
         assert "more" not in str(panel.border_subtitle)

@@ -80,6 +80,7 @@ class PlanScreen(RoomScreen):
     MODE = "plan"
     CSS_PATH = "plan.tcss"
     AUTO_FOCUS = "RecordTable"
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-tall"), (45, "-high")]
     HELP_TEXT = """
 What a run of these settings would take, before it runs, and what it would cost elsewhere.
 Hours are measured by a rehearsal or an earlier run on this machine, else by formula: it says which.
