@@ -109,6 +109,8 @@ class BreakEven(msgspec.Struct, frozen=True, kw_only=True):
     """Hours that this machine may take before its electricity costs as much as the offer."""
     cloud_hours: float | None
     """Hours that the offer may take before it costs as much as the electricity here."""
+    hours: float | None = None
+    """What the work takes with the offer."""
 
 
 class Move(msgspec.Struct, frozen=True, kw_only=True):

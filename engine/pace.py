@@ -88,11 +88,13 @@ def _by_formula(plan: RunPlan, remark: str) -> Pace:
     flop, basis = plan.shape.flops_per_token, speed.basis
     if plan.num_recomputed_blocks:
         extra = plan.num_recomputed_blocks * plan.shape.block_forward_flops_per_token
-        basis += f"; {extra / flop:.0%} more for recomputed activations"
+        recomputed = f"{extra / flop:.0%} more for recomputed activations"
+        basis = f"{basis}; {recomputed}"
         flop += extra
     if plan.precision == "fp32":
         flop *= FP32_FACTOR
-        basis += "; twice as long for fp32"
+        slower = "twice as long for fp32"
+        basis = f"{basis}; {slower}"
     low, high = speed.low_flops / flop, speed.high_flops / flop
     return Pace(speed.flops / flop, low, high, f"{basis}{remark}", "formula")
 

@@ -13,6 +13,8 @@ from tui.widgets.start_line import FRESH_S, Readiness, StartState
 if TYPE_CHECKING:
     from engine.records import Check, CheckStep
 
+_VRAM_STEP = "free-vram"
+
 
 class CheckBoard:
     """The facts of the preflight screen; it shows nothing and asks nobody."""
@@ -86,7 +88,7 @@ class CheckBoard:
         return " ".join(
             tr(
                 "{step} was {before}, is {now}.",
-                step=fmt.clean(step.id),
+                step=fmt.said(step.title),
                 before=tr(SIGNS[before.status][1]),
                 now=tr(SIGNS[now.status][1]),
             )
@@ -142,6 +144,12 @@ class CheckBoard:
         checks = [self.verdicts.get(step.id) for step in self.steps]
         return [index for index, check in enumerate(checks) if check is not None and check.blocking]
 
+    @property
+    def needed_vram_bytes(self) -> float | None:
+        """GPU memory that the run needs, as the newest check of it says; None: it does not."""
+        check = self.verdicts.get(_VRAM_STEP) or self.known.get(_VRAM_STEP)
+        return next((figure.needed for figure in check.figures if figure.needed), None) if check else None
+
     def standing(self) -> Standing:
         """What the list shows."""
         running_s = time.monotonic() - self._began_s if self.state == "checking" else None
@@ -152,7 +160,8 @@ class CheckBoard:
         return Readiness(
             state=self.state,
             checks=tuple(self.verdicts[step.id] for step in self.steps if step.id in self.verdicts),
-            pending=tuple(step.id for step in self.steps if step.id not in self.verdicts),
+            num_pending=sum(step.id not in self.verdicts for step in self.steps),
+            running_s=self.standing().running_s,
             trouble=self.trouble,
             live_run=live_run,
             starts_then=self.starts_then,

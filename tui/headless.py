@@ -22,6 +22,7 @@ from engine.records import (
 )
 from tui import format as show
 from tui.language import mark, tr
+from tui.ledger_text import cost_text, cost_texts, energy_text
 from tui.plan_text import break_even_line, by_kind, hours_range, move_lines
 from tui.verbs import state_word
 
@@ -199,19 +200,15 @@ def print_ledger(entries: Sequence[LedgerEntry]) -> None:
                 tokens=show.count(entry.tokens),
                 elapsed_s=show.duration(entry.elapsed_s),
                 gpu_energy_j=show.energy(entry.gpu_energy_j),
-                machine_energy_j=show.energy(entry.machine_energy_j),
+                machine_energy_j=energy_text(entry),
                 energy_source=tr(entry.energy_source or mark("unknown")),
-                cost=show.money(entry.cost, entry.currency),
+                cost=cost_text(entry),
             )
         )
     for entry in entries:
         if line := _predicted_line(entry):
             click.echo(line)
-    for currency in sorted({entry.currency for entry in entries}):
-        costs = [entry.cost for entry in entries if entry.currency == currency]
-        known = [cost for cost in costs if cost is not None]
-        amount = show.money(sum(known), currency)
-        amount = tr("at least {amount}", amount=amount) if len(known) < len(costs) else amount
+    for amount in cost_texts(entries):
         click.echo(tr("total {amount}", amount=amount))
 
 
@@ -322,8 +319,8 @@ def quote_line(quote: CloudQuote) -> str:
         usd=show.money(quote.usd, "USD"),
         hours=show.span(quote.hours, quote.hours_low, quote.hours_high),
         price=show.short(quote.usd_per_hour),
-        as_of=show.day(show.clean(quote.as_of)),
+        as_of=show.said(show.day(quote.as_of)),
         quoted=quoted,
         basis=show.said(quote.basis),
-        source=show.clean(quote.source),
+        source=show.said(quote.source),
     )

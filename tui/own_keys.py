@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from tui.language import mark, tr
 
 DEFAULTS: Mapping[str, str] = {
+    "app.plan": "5",
     "app.preflight": "1",
     "app.run": "2",
     "app.ledger": "3",

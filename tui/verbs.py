@@ -25,7 +25,7 @@ _SIGNS: dict[str, tuple[str, str]] = {
 CHANGING = frozenset(
     {
         *("ask", "unpause", "resume", "stop_run"),
-        *("start_run", "tell_lock", "waive_check", "tick_step", "apply_remedy", "close_apps", "check_again"),
+        *("start_run", "next_lock", "waive_check", "tick_step", "apply_remedy", "close_apps", "check_again"),
         *("save", "edit", "next_value", "take_default", "undo", "write"),
         *("tag", "remove"),
     }

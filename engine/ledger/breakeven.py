@@ -77,6 +77,7 @@ def _break_even(
         price_per_kwh=price_per_kwh,
         local_hours=local_hours,
         cloud_hours=cloud_hours,
+        hours=quote.hours,
     )
 
 

@@ -81,14 +81,14 @@ def _runs_table(entries: Iterable[LedgerEntry]) -> list[str]:
 
 def _totals(entries: Sequence[LedgerEntry]) -> list[str]:
     """Energy of all runs, and money by currency; "at least" where a part is unknown."""
-    known = [e.machine_energy_j for e in entries if e.machine_energy_j is not None]
-    at_least = "at least " if len(known) < len(entries) or any(_is_partial(e) for e in entries) else ""
+    known = [e.least_energy_j for e in entries if e.least_energy_j is not None]
+    at_least = "at least " if any(entry.is_energy_floor for entry in entries) else ""
     energy = with_unit(kwh(sum(known) if known else None), "kWh")
     lines = [f"Runs: {len(entries)}. Machine energy in all: {at_least if known else ''}{energy}."]
     for currency in sorted({entry.currency for entry in entries}):
         own = [e for e in entries if e.currency == currency]
-        costs = [e.cost for e in own if e.cost is not None]
-        at_least = "at least " if len(costs) < len(own) or any(_is_partial(e) for e in own) else ""
+        costs = [e.least_cost for e in own if e.least_cost is not None]
+        at_least = "at least " if any(entry.is_cost_floor for entry in own) else ""
         shown = f"{at_least}{money(sum(costs), currency)}" if costs else UNKNOWN
         lines.append(f"Cost in all: {shown}.")
     return lines
@@ -110,7 +110,7 @@ def _section(entry: LedgerEntry) -> list[str]:
         ("machine power", f"{number(entry.machine_watts_mean, 1)} W, mean"),
         ("storage", _storage(entry)),
     ]
-    if _is_partial(entry):
+    if entry.is_partial:
         facts.append(("not in these figures", f"{number(entry.gap_s, 0)} s in which the power was not known"))
     if entry.grams_co2 is not None:
         facts.append(("CO2", f"{significant(entry.grams_co2 / 1000, 3)} kg"))
@@ -248,12 +248,8 @@ def _samples(entry: LedgerEntry) -> list[str]:
     return lines
 
 
-def _is_partial(entry: LedgerEntry) -> bool:
-    return entry.gap_s >= 1.0
-
-
 def _machine_kwh(entry: LedgerEntry) -> str:
-    at_least = "at least " if _is_partial(entry) and entry.machine_energy_j is not None else ""
+    at_least = "at least " if entry.is_partial and entry.machine_energy_j is not None else ""
     return f"{at_least}{kwh(entry.machine_energy_j)}"
 
 
@@ -266,4 +262,4 @@ def _source(entry: LedgerEntry) -> str:
 def _cost(entry: LedgerEntry) -> str:
     if entry.cost is None:
         return UNKNOWN
-    return f"{'at least ' if _is_partial(entry) else ''}{money(entry.cost, entry.currency)}"
+    return f"{'at least ' if entry.is_partial else ''}{money(entry.cost, entry.currency)}"

@@ -279,3 +279,30 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
     """JSON list of `Check`: the verdicts of the preflight."""
     samples: str = "[]"
     """JSON list of `TextSampleRow`: the first and the last."""
+
+    @property
+    def least_energy_j(self) -> float | None:
+        """What the machine used at least: its own figure, else that of its GPU alone; None where neither is known."""
+        return self.gpu_energy_j if self.machine_energy_j is None else self.machine_energy_j
+
+    @property
+    def least_cost(self) -> float | None:
+        """The cost, else that of the energy it used at least."""
+        if self.cost is not None or self.least_energy_j is None:
+            return self.cost
+        return self.least_energy_j / 3.6e6 * self.price_per_kwh
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether its power was unknown for a time, so that energy and cost are the least they can have been."""
+        return self.gap_s >= 1.0
+
+    @property
+    def is_energy_floor(self) -> bool:
+        """Whether `least_energy_j` is less than what the machine used."""
+        return self.is_partial or self.machine_energy_j is None
+
+    @property
+    def is_cost_floor(self) -> bool:
+        """Whether `least_cost` is less than what it cost."""
+        return self.is_partial or self.cost is None

@@ -74,6 +74,7 @@ PUT_TOGETHER = (
         "else {0} {1} a kWh",
         "{0} checkpoint",
         "{0} checkpoints",
+        "cloud.offers in settings.toml",
     ),
     *("a text in quotes or a list of texts", "tables", "a table"),
 )

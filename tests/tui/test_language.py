@@ -184,6 +184,22 @@ def test_numbers_and_dates_are_those_of_the_language(monkeypatch: pytest.MonkeyP
     }
 
 
+def test_every_part_of_a_plans_basis_is_told() -> None:
+    language.use("az")
+    told = fmt.said(
+        "formula: 30% to 45% of 11 TFLOP/s (RTX 2050, data sheet); not measured on this machine; 24% more for "
+        "recomputed activations; twice as long for fp32"
+    )
+    assert (
+        told.startswith("düstur: ")
+        and "more for" not in told
+        and "not measured" not in told
+        and "twice" not in told
+        and "24%" in told
+    )
+    assert fmt.said("cloud.offers in settings.toml") != "cloud.offers in settings.toml"
+
+
 def test_sentences_of_the_engine_are_told_around_their_figures() -> None:
     language.use("az")
     told = language.told("Saved step-12: 3.5 MiB, verified, in 0.25 s.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from typing import Any
@@ -15,12 +16,13 @@ from engine.records import Check, CheckStep, Figure
 from tests.tui.recorded import RecordedBridge, checks, closings, in_state, program, unticked
 from tests.tui.test_format import HOSTILE
 from tests.tui.test_screens import opened, text, until
+from tui import format as fmt
 from tui.dialogs.close_apps import CloseAppsDialog
 from tui.dialogs.close_questions import CloseQuestion, KillQuestion
 from tui.dialogs.tick import TickDialog
 from tui.dialogs.waive import WaiveDialog
 from tui.screens.preflight import PreflightScreen
-from tui.widgets.check_detail import figure_rows
+from tui.widgets.check_detail import figure_rows, without_commands
 from tui.widgets.checklist import CheckList, Standing
 from tui.widgets.lines import length
 
@@ -65,7 +67,7 @@ async def test_every_step_has_a_line_that_ends_in_its_state(size: tuple[int, int
             assert {"pass": "✓", "fail": "✗", "warn": "!"}.get(check.status, "–") in shown
         places = [text(app).index(row(app, check.title[:18])) for check in checks()]
         assert places == sorted(places)
-        assert "2 checks block: close-apps, power." in text(app)
+        assert "2 checks block: Close applications, Power supply." in text(app)
         # The cursor went to the first that blocks; its evidence, remedy and keys are beside it.
         assert "▸ Close applications" in text(app)
         beside = await detail(app, pilot)
@@ -100,6 +102,7 @@ def test_what_is_known_stands_there_in_its_age_until_there_is_news() -> None:
     def line(running_s: float | None, verdicts: dict[str, Check], at: int) -> str:
         widget = CheckList()
         widget._standing = Standing(steps, verdicts, known, running_s)
+        widget._rows = [(index, 0) for index in range(len(steps))]
         return "".join(part for part, _ in widget.draw_row(at, 37))
 
     assert line(0.2, {}, 7).endswith("3 h ✓ pass   ")
@@ -116,7 +119,7 @@ async def test_what_is_known_does_not_open_the_start() -> None:
     bridge.slow = {"memory": 60.0}
     async with opened(bridge) as (app, pilot):
         await until(pilot, lambda: " s … running" in row(app, "Memory"), 20)
-        assert "CHECKING" in text(app) and "s Lock?" in text(app)
+        assert "CHECKING" in text(app) and "Next lock" not in text(app)
         await pilot.press("s", "g", *"jjjjj")
         await pilot.pause(0.1)
         assert bridge.started == []
@@ -161,14 +164,57 @@ async def test_checks_can_be_cancelled_and_made_again_and_hold_no_key() -> None:
         await settled(app, pilot)
 
 
-async def test_s_says_what_locks_it_and_goes_there() -> None:
+async def test_s_goes_from_one_lock_to_the_next_and_covers_nothing() -> None:
     async with opened(RecordedBridge()) as (app, pilot):
         await settled(app, pilot)
-        await pilot.press("g", "s")
-        await until(
-            pilot, lambda: "Locked" in text(app) and "2 checks block: close-apps, power." in text(app)
-        )
-        assert "▸ Close applications" in text(app) and "s Lock?" in text(app)
+        await pilot.press("g")
+        for title in ("Close applications", "Power supply", "Close applications"):
+            await pilot.press("s")
+            await pilot.pause(0.05)
+            assert f"▸ {title}" in text(app), title
+        assert "s Next lock" in text(app) and not list(app.query("Toast"))
+
+
+async def test_while_checking_the_line_counts_and_old_evidence_stays_in_grey() -> None:
+    bridge = clear()
+    bridge.known = tuple(replace(check, at=time.time() - 3 * 3600) for check in checks(blocking=False))
+    bridge.slow = {"device": 60.0}
+    async with opened(bridge, (120, 34)) as (app, pilot):
+        await until(pilot, lambda: " s … running" in row(app, "Memory"), 20)
+        known = next(check for check in bridge.known if check.id == "memory")
+        assert known.evidence[:25] in row(app, "Memory")
+        shown = " ".join(text(app).split())
+        assert re.search(r"CHECKING 2 of 16 done, \d+ s · c cancels", shown)
+        assert "not through" not in shown
+        assert "laptop on a hard surface, fan free" in text(app), "a title is not cut where there is room"
+
+
+async def test_a_high_screen_gives_a_warning_two_rows_and_the_cursor_one_stop() -> None:
+    bridge = RecordedBridge()
+    long = " ".join(f"word{n}" for n in range(40))
+    bridge.verdicts = [
+        replace(check, evidence=long) if check.id in ("close-apps", "memory") else check
+        for check in bridge.verdicts
+    ]
+    async with opened(bridge, (120, 50)) as (app, pilot):
+        await settled(app, pilot)
+        lines = text(app).splitlines()
+        at = next(n for n, line in enumerate(lines) if "Close applications" in line)
+        assert "word0" in lines[at] and lines[at + 1].strip().startswith("word")
+        assert "VRAM free" in lines[at + 2], "two rows at most"
+        passed = next(n for n, line in enumerate(lines) if "Memory ·" in line)
+        assert "Disk for checkpoints" in lines[passed + 1], "what passed has one"
+        await pilot.press("j")
+        await pilot.pause(0.05)
+        assert "▸ VRAM free" in text(app)
+        await pilot.click("CheckList", offset=(10, at))
+        await pilot.pause(0.05)
+        assert "▸ Close applications" in text(app)
+        await pilot.resize_terminal(120, 34)
+        await pilot.pause(0.1)
+        lines = text(app).splitlines()
+        assert "▸ Close applications" in text(app)
+        assert "VRAM free" in lines[next(n for n, s in enumerate(lines) if "▸" in s) + 1]
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -211,6 +257,13 @@ async def test_numbers_before_and_after_stand_in_rows() -> None:
         assert len(lines[at]) == len(lines[at + 1]), "right-aligned under their headings"
 
 
+def test_a_remedy_names_no_command_where_a_key_does_it() -> None:
+    told = "Close what holds it (llm-tui close), or choose a smaller model.preset."
+    assert without_commands(told) == "Close what holds it, or choose a smaller model.preset."
+    assert without_commands("Close them, so that they draw no power: llm-tui close").endswith("no power.")
+    assert without_commands("Raise it: 3.5 GiB.") == "Raise it: 3.5 GiB."
+
+
 @pytest.mark.parametrize("width", (12, 20, 30, 36, 60, 150))
 def test_figures_fit_and_do_not_invent(width: int) -> None:
     figures = (
@@ -235,7 +288,7 @@ async def test_a_waiver_can_be_taken_back_and_what_cannot_be_waived_has_no_key()
         assert isinstance(app.screen, WaiveDialog)
         await pilot.press(*"test", "enter")
         await until(pilot, lambda: "~ waived" in row(app, "Close applications"))
-        assert "1 check blocks: power." in text(app) and "Waived: test" in await detail(app, pilot)
+        assert "1 check blocks: Power supply." in text(app) and "Waived: test" in await detail(app, pilot)
         await pilot.press("w")
         await until(pilot, lambda: "✗ FAIL" in row(app, "Close applications"))
         await pilot.press("j", "j", "j", "j")
@@ -264,14 +317,18 @@ async def test_own_steps_are_ticked_for_one_start_and_the_rehearsal_follows() ->
     bridge.checks = watched  # type: ignore[method-assign]
     async with opened(bridge) as (app, pilot):
         await settled(app, pilot)
-        assert "1 check blocks: manual-1. space ticks it" in text(app) and "space Tick" in text(app)
+        assert "1 check blocks: laptop on a hard surface, fan free. space" in text(
+            app
+        ) and "space Tick" in text(app)
+        assert "See that it is so, then tick it." in " ".join(app.screen.detail.plain.split())
+        assert "--tick" not in text(app), "here a key does it"
         await pilot.press("space")
         assert isinstance(app.screen, TickDialog) and "fan free" in text(app)
         await pilot.press("escape", "space", "enter")
         await until(pilot, lambda: "UNLOCKED" in text(app) and len(given) == 2)
         assert given[-1] == ("manual-1",) and "✓ pass" in row(app, "Rehearsal")
         await pilot.press("space")
-        await until(pilot, lambda: "1 check blocks: manual-1." in text(app))
+        await until(pilot, lambda: "1 check blocks: laptop on a hard surface" in text(app))
         await pilot.press("space", "enter")
         await until(pilot, lambda: "UNLOCKED" in text(app))
         await pilot.press("s")
@@ -325,7 +382,7 @@ async def test_old_verdicts_are_made_anew_before_the_start() -> None:
         board.verdicts = {key: replace(check, at=time.time() - 61) for key, check in board.verdicts.items()}
         bridge.verdicts = checks()
         await pilot.press("s")
-        await until(pilot, lambda: "Not started. close-apps was pass, is FAIL." in text(app))
+        await until(pilot, lambda: "Not started. Close applications was pass, is FAIL." in text(app))
         assert bridge.started == [] and "▸ Close applications" in text(app)
         bridge.verdicts = checks(blocking=False)
         await pilot.press("r")
@@ -365,6 +422,12 @@ async def test_coming_back_after_a_run_checks_again() -> None:
         await settled(app, pilot, "UNLOCKED")
 
 
+def needed_bytes(bridge: RecordedBridge) -> float:
+    """GPU memory that the run needs, by the check of it."""
+    check = next(check for check in bridge.verdicts if check.id == "free-vram")
+    return next(figure.needed for figure in check.figures if figure.needed is not None)
+
+
 # --- closing applications -------------------------------------------------------------------------------------------
 
 
@@ -386,7 +449,9 @@ async def test_programs_are_listed_marked_and_closed_after_a_question(size: tupl
         await pilot.press("space", "j", "space")
         await pilot.pause(0.05)
         assert "[x] blender" in text(app) and "– gnome-shell" in " ".join(text(app).split())
-        assert "It draws the desktop" in text(app) and "1 program marked, 1.86 GiB" in text(app)
+        assert "It draws the desktop" in text(app) and "1 program marked, 1.27 GiB → 3.12 GiB free" in text(
+            app
+        )
         assert "This one stays" in text(app)
         await pilot.press("j", "space", "enter")
         await pilot.pause(0.05)
@@ -399,6 +464,7 @@ async def test_programs_are_listed_marked_and_closed_after_a_question(size: tupl
         shown = text(app)
         assert "✓ closed       blender (pid 4410) after 0.4 s" in shown and "– was gone     firefox" in shown
         assert "VRAM free 1.27 GiB → 3.12 GiB: 1.86 GiB came free." in shown
+        assert f"✓ enough: the run needs {fmt.size(needed_bytes(bridge))}" in shown
         bridge.verdicts = checks(blocking=False)
         await pilot.press("enter")
         await settled(app, pilot, "UNLOCKED")
@@ -412,7 +478,12 @@ async def test_all_marks_only_what_may_be_closed_and_leaving_closes_nothing() ->
         await until(pilot, lambda: "blender" in text(app))
         await pilot.press("a")
         await pilot.pause(0.05)
-        assert text(app).count("[x]") == 3 and "3 programs marked, 2.03 GiB" in text(app)
+        assert text(app).count("[x]") == 3
+        after = (bridge.open.free_bytes or 0) + sum(
+            process.gpu_bytes or 0 for process in bridge.open.processes if process.may_close
+        )
+        told = f"→ {fmt.size(after)} free; the run needs {fmt.size(needed_bytes(bridge))}."
+        assert "3 programs marked, 1.27 GiB → " in text(app) and told in " ".join(text(app).split())
         await pilot.press("a")
         await pilot.pause(0.05)
         assert text(app).count("[x]") == 0
@@ -429,6 +500,12 @@ async def test_what_is_still_there_is_killed_only_after_a_second_question() -> N
         closings((blender, "still-there"), (firefox, "closed"), came_back=(back,)),
         closings((blender, "closed"), free_before_bytes=2**30, free_after_bytes=3 * 2**30),
     ]
+    bridge.verdicts = [
+        replace(check, figures=tuple(replace(figure, needed=3.5 * 2**30) for figure in check.figures))
+        if check.id == "free-vram"
+        else check
+        for check in bridge.verdicts
+    ]
     async with opened(bridge) as (app, pilot):
         await settled(app, pilot)
         await pilot.press("x")
@@ -444,6 +521,7 @@ async def test_what_is_still_there_is_killed_only_after_a_second_question() -> N
         assert bridge.closed[1] == ((4410,), True)
         shown = text(app)
         assert shown.count("✓ closed") == 2 and "VRAM free 1.27 GiB → 3.00 GiB" in shown
+        assert "✗ not enough: the run needs 3.50 GiB, 512 MiB more" in shown
 
 
 async def test_while_programs_close_the_keys_answer() -> None:
@@ -475,10 +553,12 @@ async def test_memory_that_the_driver_does_not_tell_is_not_none() -> None:
     async with opened(bridge) as (app, pilot):
         await settled(app, pilot)
         await pilot.press("x")
-        await until(pilot, lambda: text(app).count("not told") == 5)
-        assert (
-            "The driver does" in text(app) and "not tell how much." in text(app) and " none " not in text(app)
-        )
+        await until(pilot, lambda: "not tell how much." in text(app))
+        shown = text(app)
+        assert "The driver does" in shown and " none " not in shown
+        assert "The most GPU memory comes first" not in shown, "the order is another one then"
+        assert "GPU memory " not in shown.split("program", 1)[1].splitlines()[0]
+        assert re.search(r"4410 +ana +3.00 GiB +3 d", shown), "RAM has its column on a narrow screen, too"
         bridge.open = replace(bridge.open, processes=(), free_bytes=None, note="")
         await pilot.press("r")
         await until(pilot, lambda: "No program holds GPU memory" in text(app))

@@ -191,11 +191,12 @@ async def test_who_holds_a_full_card_is_seen_closed_and_what_came_free_is_measur
         await until(pilot, lambda: "VRAM free: 1.00 MiB" in text(app), 20)
         assert "3.00 GiB" in text(app) and "512 MiB" in text(app)
         await pilot.press("a")
-        await until(pilot, lambda: "1 program marked, 3.00 GiB of GPU memory" in text(app))
+        await until(pilot, lambda: "1 program marked, 1.00 MiB → 3.00 GiB free; the run needs" in text(app))
         await pilot.press("enter", "y")
         await until(pilot, lambda: "came free" in text(app), 30)
         assert holder.wait(10) == 0
         assert "VRAM free 1.00 MiB → 3.00 GiB: 3.00 GiB came free." in text(app)
+        assert "✓ enough: the run needs 2.00 GiB" in text(app)
         await pilot.press("enter")
         await until(pilot, lambda: "✓ pass" in row(app, "VRAM free"), 90)
         await pilot.press("g", *"jjjj")
@@ -213,8 +214,8 @@ async def test_amounts_that_are_not_told_a_lost_gpu_and_a_driver_that_does_not_f
     standin = driver(memory_used_bytes=GIB, compute=f"{holder.pid}:na")
     async with preflight(workspace) as (app, pilot):
         await pilot.press("x")
-        await until(pilot, lambda: "not told" in text(app), 20)
-        assert "zzrender" in text(app) and "does not tell how much" in " ".join(text(app).split())
+        await until(pilot, lambda: "does not tell how much" in " ".join(text(app).split()), 20)
+        assert "zzrender" in text(app) and "The most GPU memory comes first" not in text(app)
         await pilot.press("escape")
         standin.set(lost=1)
         await pilot.press("c", "r", "g", "j", "j")
@@ -243,7 +244,7 @@ async def test_a_tick_reaches_the_engine(make_workspace: Make) -> None:
     workspace = make_workspace()
     settle(workspace, manual='["fan free"]')
     async with preflight(workspace) as (app, pilot):
-        await until(pilot, lambda: "1 check blocks: manual-1. space ticks it" in text(app), 60)
+        await until(pilot, lambda: "1 check blocks: fan free. space ticks it" in text(app), 60)
         await pilot.press("s")
         assert not workspace.runs()
         await pilot.press("G", "space", "enter")

@@ -80,8 +80,10 @@ class CloseAppsDialog(Question[bool]):
     ]
     processes = getters.query_one(ProcessList)
 
-    def __init__(self, bridge: Bridge) -> None:
+    def __init__(self, bridge: Bridge, needed_bytes: float | None = None) -> None:
+        """`needed_bytes` are of GPU memory, for the run; None: that is not known."""
         super().__init__()
+        self._needed_bytes = needed_bytes
         self._bridge = bridge
         self._phase: Phase = "listing"
         self._found: OpenProcesses | None = None
@@ -129,6 +131,8 @@ class CloseAppsDialog(Question[bool]):
     def _take(self, message: OpenProcessesArrived) -> None:
         self._found, self._told = message.found, None
         self.processes.show(message.found.processes)
+        self.query_one(ProcessHeads).has_gpu = self.processes.has_gpu
+        self.query_one(ProcessHeads).redraw()
         self._enter("choosing")
 
     def action_mark(self) -> None:
@@ -225,7 +229,8 @@ class CloseAppsDialog(Question[bool]):
         self.query_one("#keys", Static).update(Content(keys))
         if phase == "told" and self._told is not None:
             width = min(_MOST_WIDTH, self.app.size.width * 96 // 100) - 6
-            self.query_one("#told", Static).update(told_content(self._told, width))
+            told = told_content(self._told, width, self._needed_bytes)
+            self.query_one("#told", Static).update(told)
         if self.processes.display:
             self.processes.focus()
         self._say("")
@@ -258,7 +263,7 @@ class CloseAppsDialog(Question[bool]):
         if not self._found.processes:
             nobody = tr("No program holds GPU memory, and none of preflight.close_apps is open.")
             return f"{vram} {nobody} {note}".strip()
-        order = "" if free is None else tr(" The most GPU memory comes first.")
+        order = tr(" The most GPU memory comes first.") if self.processes.has_gpu else ""
         return f"{vram}{order} {note}".strip()
 
     @on(Rows.Moved)
@@ -272,19 +277,32 @@ class CloseAppsDialog(Question[bool]):
             return
         named = tr("preflight.close_apps names it.") if process.is_unwanted else tr("It holds GPU memory.")
         about = fmt.said(process.why_not) or named
-        known = [held.gpu_bytes for held in marked if held.gpu_bytes is not None]
-        summed = _marked_text(len(marked), sum(known), is_all=len(known) == len(marked))
+        free_bytes = self._found.free_bytes if self._found else None
+        summed = marked_text(marked, free_bytes, self._needed_bytes)
         self.query_one("#about", Static).update(Content(f"{name_of(process)}: {about}\n{summed}"))
 
 
-def _marked_text(num_marked: int, gpu_bytes: int, *, is_all: bool) -> str:
-    """How many programs are marked, and what they hold as far as that is known."""
-    if not num_marked:
-        return tr("None is marked.")
-    amount = gpu_text(gpu_bytes) if is_all else tr("at least {amount}", amount=gpu_text(gpu_bytes))
-    if not gpu_bytes:
-        return tr("{programs} marked.", programs=programs(num_marked))
-    return tr("{programs} marked, {amount} of GPU memory.", programs=programs(num_marked), amount=amount)
+def marked_text(marked: Sequence[OpenProcess], free_bytes: int | None, needed_bytes: float | None) -> str:
+    """How many programs are marked, what would be free without them as far as that is known, and what is needed."""
+    known = [process.gpu_bytes for process in marked if process.gpu_bytes is not None]
+    held, is_all = sum(known), len(known) == len(marked)
+    needed = "" if needed_bytes is None else tr("; the run needs {size}", size=fmt.size(needed_bytes))
+    if not marked:
+        text = tr("None is marked")
+    elif not held:
+        text = tr("{programs} marked", programs=programs(len(marked)))
+    elif free_bytes is None:
+        amount = gpu_text(held) if is_all else tr("at least {amount}", amount=gpu_text(held))
+        text = tr("{programs} marked, {amount} of GPU memory", programs=programs(len(marked)), amount=amount)
+    else:
+        after = fmt.size(free_bytes + held)
+        text = tr(
+            "{programs} marked, {before} → {after} free",
+            programs=programs(len(marked)),
+            before=fmt.size(free_bytes),
+            after=after if is_all else tr("at least {amount}", amount=after),
+        )
+    return f"{text}{needed}."
 
 
 def merged(first: ClosingReport, second: ClosingReport) -> ClosingReport:
@@ -298,8 +316,8 @@ def merged(first: ClosingReport, second: ClosingReport) -> ClosingReport:
     )
 
 
-def told_content(report: ClosingReport, width: int) -> Content:
-    """What became of each program, who came back, what came free, in rows of at most `width` cells."""
+def told_content(report: ClosingReport, width: int, needed_bytes: float | None = None) -> Content:
+    """What became of each program, who came back, what came free and whether it is enough; rows of `width` cells."""
     parts: list[Content | str | tuple[str, str]] = []
     for closing in report.closings:
         after = ""
@@ -310,7 +328,20 @@ def told_content(report: ClosingReport, width: int) -> Content:
     for back in report.came_back:
         told = tr("{back}: something starts it anew; close that first.", back=name_of(back))
         parts += _outcome("came-back", told, width)
-    return Content.assemble(*parts, f"\n{freed_text(report)}")
+    return Content.assemble(*parts, f"\n{freed_text(report)}", *_enough(report, needed_bytes))
+
+
+def _enough(report: ClosingReport, needed_bytes: float | None) -> list[str | tuple[str, str]]:
+    """Whether a run has the GPU memory now that it needs; nothing where either is unknown."""
+    free_bytes = report.free_after_bytes
+    if needed_bytes is None or free_bytes is None:
+        return []
+    needed = fmt.size(needed_bytes)
+    if free_bytes >= needed_bytes:
+        return ["\n", (tr("✓ enough: the run needs {needed}", needed=needed), "$success")]
+    short = fmt.size(needed_bytes - free_bytes)
+    text = tr("✗ not enough: the run needs {needed}, {short} more", needed=needed, short=short)
+    return ["\n", (text, "$error")]
 
 
 def _outcome(outcome: str, text: str, width: int) -> list[Content | str | tuple[str, str]]:

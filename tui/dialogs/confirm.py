@@ -47,11 +47,13 @@ class WelcomeDialog(Dialog[bool]):
         super().__init__(
             tr("Welcome to llm-tui"),
             tr(
-                "{folder} has no settings.toml yet.\n\nEnter writes one, with every setting explained. As "
-                "it stands, it trains a small model on the source of Python's standard library, which is "
-                "on this machine already: nothing is downloaded.\n\nThe checks come next; nothing starts "
-                "before you say so.",
+                "{folder} has no settings.toml yet.\n\nEnter writes one, with every setting explained. It "
+                "chooses a model for this machine (tiny on a CPU, 134M on a GPU of 4 GB) and trains it on the "
+                "source of Python's standard library, which is on this machine already: nothing is "
+                "downloaded. The Plan ({plan}) says how long that takes.\n\nThe checks come next; nothing "
+                "starts before you say so.",
                 folder=folder,
+                plan=key("app.plan"),
             ),
             tr("Enter  write settings.toml      q  quit, change nothing"),
         )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import ClassVar
 
 import msgspec
@@ -20,8 +19,10 @@ from engine.errors import EngineError
 from engine.records import LedgerEntry
 from tui import format as fmt
 from tui.bridge import in_thread
-from tui.language import mark, tr, trn
+from tui.language import tr
+from tui.ledger_text import cost_text, energy_text, totals_text
 from tui.messages import EntryDetailArrived, LedgerArrived, LedgerFailed
+from tui.own_keys import key
 from tui.screens.room import RoomScreen
 from tui.verbs import state_word
 from tui.widgets.ledger_panels import BooksPanel, CloudBarsPanel, DaysPanel, PredictedPanel
@@ -34,7 +35,7 @@ COLUMNS: tuple[Column[LedgerEntry], ...] = (
     Column(
         "Model",
         lambda entry: f"{fmt.clean(entry.preset)} {fmt.count(entry.parameters)}",
-        is_for_wide=True,
+        from_width=116,
         sort=lambda entry: entry.parameters,
     ),
     Column("Tokens", lambda entry: fmt.count(entry.tokens), is_number=True, sort=lambda entry: entry.tokens),
@@ -53,21 +54,18 @@ COLUMNS: tuple[Column[LedgerEntry], ...] = (
     ),
     Column(
         "Machine",
-        lambda entry: fmt.energy(entry.machine_energy_j),
+        energy_text,
         is_number=True,
-        sort=lambda entry: entry.machine_energy_j,
+        sort=lambda entry: entry.least_energy_j,
     ),
     Column("Source", lambda entry: tr(fmt.clean(entry.energy_source or fmt.UNKNOWN)), is_for_wide=True),
     Column(
         "Cost",
-        lambda entry: fmt.money(entry.cost, entry.currency),
+        cost_text,
         is_number=True,
-        sort=lambda entry: entry.cost,
+        sort=lambda entry: entry.least_cost,
     ),
 )
-
-
-NOTHING = mark("No run has been booked yet: the first entry is made at a run's first checkpoint.")
 
 
 class LedgerScreen(RoomScreen):
@@ -76,6 +74,7 @@ class LedgerScreen(RoomScreen):
     MODE = "ledger"
     CSS_PATH = "ledger.tcss"
     AUTO_FOCUS = "RecordTable"
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-tall"), (45, "-high")]
     HELP_TEXT = """
 What every run cost: tokens, hours, energy, money. An entry stays when the run's folder is gone.
 A total says "at least" where a part of it is unknown. Below: the three books of the selected run, what its plan
@@ -100,7 +99,7 @@ said beside what came, the same work in the cloud, and what each day has cost.
         """The table, the totals, more on the selected entry."""
         yield RecordTable(COLUMNS, id="table")
         yield Static("", id="totals", markup=False)
-        yield Static(Content(tr(NOTHING)), id="nothing")
+        yield Static(Content(_nothing()), id="nothing")
         yield BooksPanel(id="books")
         with Horizontal(id="lower"):
             yield PredictedPanel(id="predicted")
@@ -137,6 +136,7 @@ said beside what came, the same work in the cloud, and what each day has cost.
     def _show_failure(self, message: LedgerFailed) -> None:
         """An unreadable ledger is not an empty one: say why in its place."""
         self.add_class("-empty")
+        self.offer(True)
         why = fmt.said(f"{message.title}\n{message.remedy}".strip(), keep_newlines=True)
         self.nothing.update(Content(tr("{why}\nr reads it again.", why=why)))
 
@@ -145,7 +145,8 @@ said beside what came, the same work in the cloud, and what each day has cost.
         entries = sorted(message.entries, key=lambda entry: entry.started_at, reverse=True)
         self._entries = entries
         self.set_class(not entries, "-empty")
-        self.nothing.update(Content(tr(NOTHING)))
+        self.offer(not entries)
+        self.nothing.update(Content(_nothing()))
         self.table.show({entry.run_id: entry for entry in entries})
         self.totals.update(Content(totals_text(entries)))
         self._show_selected()
@@ -177,32 +178,26 @@ said beside what came, the same work in the cloud, and what each day has cost.
             self.books.show(entry, message.detail)
             self.cloud.show(entry, message.detail)
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Nothing is to be seen at large where nothing was booked."""
+        if action == "toggle_maximised" and self.has_class("-empty"):
+            return False
+        return super().check_action(action, parameters)
+
     def panel_to_maximise(self) -> Panel | None:
         """The books of the selected entry, unless another panel has the focus."""
         return super().panel_to_maximise() or self.books
 
 
-def totals_text(entries: Sequence[LedgerEntry]) -> str:
-    """What all entries come to; "at least" where a part is unknown, one sum a currency."""
-    if not entries:
-        return tr("No run has been booked yet.")
-    parts = [
-        trn("{num} run", "{num} runs", len(entries)),
-        tr("{tokens} tokens", tokens=fmt.count(sum(entry.tokens for entry in entries))),
-        fmt.duration(sum(entry.elapsed_s for entry in entries)),
-        at_least([entry.machine_energy_j for entry in entries], fmt.energy),
-    ]
-    for currency in sorted({entry.currency for entry in entries}):
-        costs = [entry.cost for entry in entries if entry.currency == currency]
-        parts.append(at_least(costs, partial(fmt.money, currency=currency)))
-    return f"{parts[0]}: {', '.join(parts[1:])}"
-
-
-def at_least(amounts: list[float | None], write: Callable[[float | None], str]) -> str:
-    """The sum of what is known; unknown where nothing is."""
-    known = [amount for amount in amounts if amount is not None]
-    text = write(sum(known) if known else None)
-    return text if len(known) == len(amounts) or not known else tr("at least {amount}", amount=text)
+def _nothing() -> str:
+    """What stands there before the first entry, and the ways to one."""
+    return tr(
+        "No run has been booked yet: the first entry is made at a run's first checkpoint.\n\n{checks} makes the "
+        "checks, and {start} there starts a run; {plan} tells what it would cost.",
+        checks=key("app.preflight"),
+        start=key("preflight.start"),
+        plan=key("app.plan"),
+    )
 
 
 def days_of(entries: Sequence[LedgerEntry], currency: str) -> list[DayLine]:

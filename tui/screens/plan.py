@@ -13,6 +13,8 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.content import Content
+from textual.events import Resize
+from textual.geometry import Size
 from textual.widgets import DataTable, Static
 
 from engine.errors import EngineError
@@ -21,15 +23,16 @@ from tui import format as fmt
 from tui.bridge import in_thread
 from tui.language import told, tr
 from tui.messages import EstimateArrived, EstimateFailed
-from tui.plan_text import by_kind
+from tui.plan_text import HERE, by_kind, here_beside, short_gpu
 from tui.screens.room import RoomScreen
+from tui.widgets.lines import wrap
 from tui.widgets.panel import Panel
 from tui.widgets.plan_panels import BreakEvenPanel, ForecastPanel, MemoryPanel
 from tui.widgets.record_table import Column, RecordTable
 
 COLUMNS: tuple[Column[CloudQuote], ...] = (
     Column("Offer", lambda quote: fmt.clean(quote.provider)),
-    Column("GPU", lambda quote: fmt.clean(quote.gpu).replace("NVIDIA ", "").replace("GeForce ", "")),
+    Column("GPU", lambda quote: short_gpu(quote.gpu)),
     Column("Kind", lambda quote: tr(fmt.clean(quote.kind)) if quote.is_for_this_run else tr("as quoted")),
     Column(
         "USD", lambda quote: fmt.money(quote.usd, "").strip(), is_number=True, sort=lambda quote: quote.usd
@@ -55,8 +58,20 @@ COLUMNS: tuple[Column[CloudQuote], ...] = (
         is_number=True,
         sort=lambda quote: quote.usd_per_hour,
     ),
-    Column("As of", lambda quote: tr("now") if quote.kind == "yours" else fmt.day(fmt.clean(quote.as_of))),
+    Column(
+        "As of",
+        lambda quote: tr("now") if quote.kind in ("yours", HERE) else fmt.day(fmt.clean(quote.as_of)),
+        is_for_wide=True,
+    ),
 )
+
+
+class OfferTable(RecordTable[CloudQuote]):
+    """The offers, and among them this machine."""
+
+    def row_style(self, record: CloudQuote) -> str:
+        """This machine stands out wherever it is sorted to."""
+        return "bold" if record.kind == HERE else ""
 
 
 class PlanScreen(RoomScreen):
@@ -65,10 +80,11 @@ class PlanScreen(RoomScreen):
     MODE = "plan"
     CSS_PATH = "plan.tcss"
     AUTO_FOCUS = "RecordTable"
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-tall"), (45, "-high")]
     HELP_TEXT = """
 What a run of these settings would take, before it runs, and what it would cost elsewhere.
 Hours are measured by a rehearsal or an earlier run on this machine, else by formula: it says which.
-The table: your own offers, the course's example, then by how they are sold.
+The table: this machine, your own offers, the course's example, then by how they are sold.
 
   r        work it out again
   s        sort the offers by the next column, S the other way
@@ -89,7 +105,7 @@ The table: your own offers, the course's example, then by how they are sold.
         with Horizontal(id="upper"):
             yield MemoryPanel(id="memory")
             yield ForecastPanel(id="forecast")
-        yield RecordTable(COLUMNS, id="offers")
+        yield OfferTable(COLUMNS, id="offers")
         yield Static("", id="basis", markup=False)
         yield BreakEvenPanel(id="even")
 
@@ -118,9 +134,12 @@ The table: your own offers, the course's example, then by how they are sold.
         self.memory.show(found.memory)
         self.forecast.show(found)
         quotes = found.move.cloud if found.move else found.cloud
-        self.table.show({str(number): quote for number, quote in enumerate(by_kind(quotes))})
+        here = here_beside(found)
+        offers = by_kind([*([here] if here else []), *quotes])
+        self.table.show({str(number): quote for number, quote in enumerate(offers)})
         even = found.move.break_even if found.move else found.break_even
-        self.even.show(even, found.move, found.cloud_problem)
+        hours = found.move.rest_hours if found.move else found.time.hours
+        self.even.show(even, found.move, hours, found.cloud_problem)
         self._show_basis()
 
     @on(EstimateFailed)
@@ -136,15 +155,33 @@ The table: your own offers, the course's example, then by how they are sold.
         if quote is None:
             return
         example = "" if quote.is_for_this_run else tr("As quoted, not for this run. ")
-        text = tr(
-            "{example}{basis}. Price: {source}, as of {as_of}.",
-            example=example,
-            basis=told(quote.basis),
-            source=told(quote.source),
-            as_of=told(fmt.day(quote.as_of)),
-        )
-        self.basis.update(Content(fmt.clean(text)))
+        if quote.kind == HERE:
+            text = tr("{basis}. Price: your electricity.", basis=told(quote.basis))
+        elif quote.kind == "yours":
+            text = tr("{basis}. Price: yours, from settings.toml.", basis=told(quote.basis))
+        else:
+            text = tr(
+                "{example}{basis}. Price: {source}, as of {as_of}.",
+                example=example,
+                basis=told(quote.basis),
+                source=told(quote.source),
+                as_of=told(fmt.day(quote.as_of)),
+            )
+        self.basis.update(Content("\n".join(_first_rows(fmt.clean(text), self.basis.content_size))))
+
+    def on_resize(self, event: Resize) -> None:
+        """Another width breaks what the offer rests on elsewhere."""
+        self.call_after_refresh(self._show_basis)
 
     def panel_to_maximise(self) -> Panel | None:
         """The comparison, unless another panel has the focus."""
         return super().panel_to_maximise() or self.even
+
+
+def _first_rows(text: str, size: Size) -> list[str]:
+    """Text as rows of a place; the last one says where there is more of it."""
+    width, height = max(1, size.width), max(1, size.height)
+    rows = wrap(text, width)
+    if len(rows) <= height:
+        return rows
+    return [*rows[: height - 1], f"{rows[height - 1][: width - 2]} …"]

@@ -49,7 +49,7 @@ class PreflightScreen(RoomScreen):
 The checks before a run. Nothing starts while one of them
 blocks, and the run's own supervisor makes them once more.
 
-  s        start the run; while locked: what still locks it
+  s        start the run; while locked: to the next check that blocks
   j k ↑ ↓  select a step; g G  the first, the last
   Enter    evidence, numbers and remedy at large, and back
   x        choose applications to close, to free GPU memory
@@ -64,7 +64,7 @@ Grey lines with an age are of the last time, and do not count.
 """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "start_run", "Start", tooltip="Start the run", id="preflight.start"),
-        Binding("s", "tell_lock", "Lock?", tooltip="What still locks the start", id="preflight.lock"),
+        Binding("s", "next_lock", "Next lock", tooltip="To the next check that blocks", id="preflight.lock"),
         Binding("w", "waive_check", "Waive", tooltip="Waive the selected check", id="preflight.waive"),
         Binding("space", "tick_step", "Tick", tooltip="Tick a step of your own", id="preflight.tick"),
         Binding("a", "apply_remedy", "Apply", tooltip="Do what the remedy names", id="preflight.apply"),
@@ -130,7 +130,7 @@ Grey lines with an age are of the last time, and do not count.
 
     def _begin(self, *, starts_then: bool = False) -> None:
         self._board.begin(starts_then=starts_then)
-        self._row_at_begin = self.checklist.cursor
+        self._row_at_begin = self.checklist.step_at_cursor
         self._show()
         self._check()
 
@@ -170,7 +170,7 @@ Grey lines with an age are of the last time, and do not count.
             return
         self._go_on_from_the_last_lock()
         # Whoever has moved meanwhile is looking at something.
-        if self.checklist.cursor == self._row_at_begin:
+        if self.checklist.step_at_cursor == self._row_at_begin:
             self._go_to_blocking()
 
     def action_cancel_checks(self) -> None:
@@ -208,10 +208,11 @@ Grey lines with an age are of the last time, and do not count.
         self.offer(self._board.state, self._board.readiness().is_unlocked, self._selected)
 
     def on_resize(self, event: Resize) -> None:
-        """Keep the focus on what is to be seen: a narrow screen shows the list or the detail."""
+        """Keep the focus on what is to be seen, and give the evidence the rows of a high screen."""
         self.call_after_refresh(self._place_focus)
 
     def _place_focus(self) -> None:
+        self.checklist.show(self._board.standing())
         if self.checklist.display and not self.checklist.has_focus and not self.detail.has_focus:
             self.checklist.focus()
         elif not self.checklist.display:
@@ -249,17 +250,18 @@ Grey lines with an age are of the last time, and do not count.
     def _go_to_blocking(self) -> None:
         """Put the cursor on a check that blocks, if any does."""
         rows = self._board.blocking_rows
-        if rows and self.checklist.cursor not in rows:
-            self.checklist.move_to(rows[0])
+        if rows and self.checklist.step_at_cursor not in rows:
+            self.checklist.select(rows[0])
 
     # --- what mends a verdict -----------------------------------------------------------------------------------
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """What does nothing now is not offered: each of these keys by the selected verdict and the state."""
         check, state = self._selected, self._board.state
-        if action in ("start_run", "tell_lock"):
-            is_unlocked = self._board.readiness().is_unlocked
-            return state != "starting" and is_unlocked == (action == "start_run")
+        if action == "start_run":
+            return self._board.readiness().is_unlocked
+        if action == "next_lock":
+            return state != "starting" and bool(self._board.blocking_rows)
         if action == "waive_check":
             return check is not None and ((check.blocking and check.is_waivable) or check.status == "waived")
         if action == "tick_step":
@@ -323,7 +325,8 @@ Grey lines with an age are of the last time, and do not count.
             if was_tried:
                 self.action_check_again()
 
-        self.app.push_screen(CloseAppsDialog(self.room_app.bridge), check)
+        dialog = CloseAppsDialog(self.room_app.bridge, self._board.needed_vram_bytes)
+        self.app.push_screen(dialog, check)
 
     def action_apply_remedy(self) -> None:
         """Do what the selected verdict's remedy names."""
@@ -344,10 +347,12 @@ Grey lines with an age are of the last time, and do not count.
 
     # --- the start ----------------------------------------------------------------------------------------------
 
-    def action_tell_lock(self) -> None:
-        """Say what still locks the start, and go to it."""
-        self.notify(self._board.readiness().lock, title=tr("Locked"), severity="warning", markup=False)
-        self._go_to_blocking()
+    def action_next_lock(self) -> None:
+        """Go to the next check that blocks; after the last to the first."""
+        rows = self._board.blocking_rows
+        at = self.checklist.step_at_cursor
+        if rows:
+            self.checklist.select(next((row for row in rows if row > at), rows[0]))
 
     def action_start_run(self) -> None:
         """Start the run; verdicts that are older than a minute are made anew before."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 _MOST_CHARACTERS = 20_000
 """Of one text: more than anybody reads here."""
 _LEAST_LABEL_WIDTH = 9
+_COMMANDS = re.compile(r": (?:--tick \S+|llm-tui close)$| \(llm-tui close\)")
 _REMEDY_KEYS = {
     "close-apps": ("preflight.close", mark("choose what to close")),
     "write-settings": ("preflight.apply", mark("write a documented settings.toml")),
@@ -80,7 +82,8 @@ class CheckDetail(Panel):
             blocks += [_rows(self._check.evidence, width, MUTED if self._is_before else TEXT)]
             blocks += [figure_rows(self._check.figures, width)]
             if self._check.remedy:
-                blocks += [[[(tr("What to do"), STRONG)], *_rows(self._check.remedy, width, TEXT)]]
+                remedy = without_commands(fmt.said(self._check.remedy[:_MOST_CHARACTERS], keep_newlines=True))
+                blocks += [[[(tr("What to do"), STRONG)], *_wrapped(remedy, width, TEXT)]]
             blocks += [[] if self._is_before else _key_rows(keys_of(self._check), width)]
         lines: list[Line] = []
         for block in blocks:
@@ -131,6 +134,11 @@ def keys_of(check: Check) -> list[tuple[str, str]]:
     return keys
 
 
+def without_commands(remedy: str) -> str:
+    """A remedy without what to type on the command line: here, keys do it, and they stand below."""
+    return _COMMANDS.sub(lambda match: "." if match[0].startswith(":") else "", remedy)
+
+
 def _key_rows(keys: list[tuple[str, str]], width: int) -> list[Line]:
     lines: list[Line] = []
     key_width = max((len(key) for key, _ in keys), default=0) + 2
@@ -141,7 +149,10 @@ def _key_rows(keys: list[tuple[str, str]], width: int) -> list[Line]:
 
 
 def _rows(text: str, width: int, style: str) -> list[Line]:
-    cleaned = fmt.said(text[:_MOST_CHARACTERS], keep_newlines=True)
+    return _wrapped(fmt.said(text[:_MOST_CHARACTERS], keep_newlines=True), width, style)
+
+
+def _wrapped(cleaned: str, width: int, style: str) -> list[Line]:
     return [[(row, style)] for row in wrap(cleaned, width)] if cleaned else []
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
+from textual.events import Click, Resize
 
 from tui import format as fmt
 from tui.language import mark, tr
@@ -23,6 +24,7 @@ from tui.widgets.lines import (
     Line,
     crop,
     length,
+    wrap,
 )
 from tui.widgets.pick_list import PickList
 
@@ -45,7 +47,14 @@ SIGNS = {
 _STATE_WIDTH = 9
 _EVIDENCE_FROM = 72
 """Width from which the evidence stands behind the state."""
-_HEAD_WIDTH = 46
+_HEAD_FRAC, _LEAST_HEAD_WIDTH = 0.45, 30
+"""Most of a line that title and state take before the evidence, and least cells."""
+_TAIL_WIDTH = 7
+"""Of a time behind the title's dots."""
+_SIGNS_WIDTH = 3
+"""Of the cursor's sign and of the sign that there is more."""
+_TWO_ROWS_FROM = 45
+"""Height of the screen from which the evidence of a warning or a failure may take two rows."""
 
 
 @dataclass(frozen=True)
@@ -90,46 +99,113 @@ class CheckList(PickList):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(tr("Checks"), id=id)
         self._standing = Standing()
+        self._rows: list[tuple[int, int]] = []
+        """Of each row its step, and whether it is the first one (0) or the second of that step."""
+        self._longest = 0
+        """Cells of the longest title."""
 
     def show(self, standing: Standing) -> None:
         """Show another standing; the cursor stays on its step."""
         selected, is_new = self.selected_id, standing.steps != self._standing.steps
         self._standing = standing
-        if not is_new:
+        if is_new:
+            self._longest = max((length([(fmt.said(step.title), "")]) for step in standing.steps), default=0)
+        self._lay_out(selected, is_new=is_new)
+
+    def on_resize(self, event: Resize) -> None:
+        """Another width breaks the evidence elsewhere."""
+        self._lay_out(self.selected_id, is_new=False)
+
+    def on_click(self, event: Click) -> None:
+        """Put the cursor on the step of the row that was clicked."""
+        event.prevent_default()
+        offset = event.get_content_offset(self)
+        if offset is not None and self.top + offset.y < self.num_rows:
+            self.select(self._rows[self.top + offset.y][0])
+
+    def _lay_out(self, selected: str | None, *, is_new: bool) -> None:
+        """Say which row shows what: a step has one, or one more for its evidence."""
+        rows = [
+            (index, part)
+            for index in range(len(self._standing.steps))
+            for part in range(2 if len(self._evidence(index)) > 1 else 1)
+        ]
+        if rows == self._rows and not is_new:
             self.redraw()
             return
-        ids = [step.id for step in standing.steps]
-        self.show_anew(ids.index(selected) if selected in ids else 0)
+        self._rows = rows
+        ids = [step.id for step in self._standing.steps]
+        at = rows.index((ids.index(selected), 0)) if selected in ids else 0
+        if is_new:
+            self.show_anew(at)
+        else:
+            self.cursor = at
+            self.refresh(layout=True)
+            self.redraw()
 
     @property
     def num_rows(self) -> int:
-        """A row a step."""
-        return len(self._standing.steps)
+        """A row a step, and the second ones of long evidence."""
+        return len(self._rows)
+
+    def can_rest(self, index: int) -> bool:
+        """On the first row of a step."""
+        return self._rows[index][1] == 0
+
+    @property
+    def step_at_cursor(self) -> int:
+        """Which step the cursor is on; 0 where there are none."""
+        return self._rows[self.cursor][0] if self._rows else 0
+
+    def select(self, step: int) -> None:
+        """Put the cursor on a step."""
+        self.move_to(self._rows.index((step, 0)))
 
     @property
     def selected_id(self) -> str | None:
         """The id of the step under the cursor; None where there are no steps yet."""
-        return self._standing.steps[self.cursor].id if self._standing.steps else None
+        return self._standing.steps[self.step_at_cursor].id if self._rows else None
+
+    def _widths(self, width: int) -> tuple[int, int]:
+        """Cells of title and state, and of the evidence behind them; 0 where there is no room for any."""
+        if width < _EVIDENCE_FROM:
+            return width, 0
+        wanted = max(_LEAST_HEAD_WIDTH, self._longest + 3 + _TAIL_WIDTH + _STATE_WIDTH + 1)
+        head = min(wanted, round(_HEAD_FRAC * width))
+        return head, width - head - 2
+
+    def _evidence(self, index: int) -> list[str]:
+        """What is said behind the state of a step: one row, or two of a warning or failure on a high screen."""
+        check = self._standing.verdicts.get(self._standing.steps[index].id)
+        room = self._widths(self.size.width - _SIGNS_WIDTH)[1]
+        is_high = self.is_attached and self.screen.size.height >= _TWO_ROWS_FROM
+        if not (check and check.status in ("warn", "fail") and room > 0 and is_high):
+            return [""]
+        return wrap(fmt.said(check.evidence)[: 4 * room], room)
 
     def draw_row(self, index: int, width: int) -> Line:
         """Title, dots, a time, the state; where there is room, the evidence behind it."""
-        step = self._standing.steps[index]
+        step_index, part = self._rows[index]
+        step = self._standing.steps[step_index]
+        head_width, room = self._widths(width)
+        pieces = self._evidence(step_index)
+        if part:
+            return crop([(" " * (head_width + 2), TEXT), (" ".join(pieces[1:]), TEXT)], width)
         check, before = self._standing.verdicts.get(step.id), self._standing.shown_before(step.id)
         sign, word, style = SIGNS[before.status if before else self._standing.state_of(step.id)]
-        is_wide = width >= _EVIDENCE_FROM
         title = (
             fmt.said(check.title if check else step.title),
             STRONG if check and check.blocking else TEXT,
         )
         if before:
             title, style = (title[0], MUTED), FAINT
-        head = _dotted(title, self._time(step.id, before), _HEAD_WIDTH if is_wide else width)
+        head = _dotted(title, self._time(step.id, before), head_width)
         line: Line = [*head, (f"{sign} {tr(word)}".ljust(_STATE_WIDTH), style)]
-        told = check or before
-        if is_wide and told is not None:
-            is_quiet = told.status in ("pass", "skipped")
-            behind = FAINT if before else MUTED if is_quiet else TEXT
-            line += [("  ", TEXT), (fmt.said(told.evidence)[: 4 * width], behind)]
+        told = check or self._standing.known.get(step.id)
+        if room and told is not None:
+            behind = FAINT if check is None else MUTED if told.status in ("pass", "skipped") else TEXT
+            evidence = pieces[0] if len(pieces) > 1 else fmt.said(told.evidence)[: 4 * width]
+            line += [("  ", TEXT), (evidence, behind)]
         return crop(line, width)
 
     def _time(self, step_id: str, before: Check | None) -> str:

@@ -2,27 +2,49 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
+from datetime import date, timedelta
 
 from engine.bill import BreakEven, DayLine, EntryDetail, StorageBook
 from engine.records import LedgerEntry
 from tui import format as fmt
-from tui.language import tr
-from tui.widgets.lines import BLUE, FAINT, MUTED, ORANGE, STRONG, TEXT, Line, crop, length
+from tui.language import mark, tr
+from tui.ledger_text import cost_text, energy_text
+from tui.widgets.cut_panel import CutPanel
+from tui.widgets.lines import BLUE, FAINT, MUTED, ORANGE, STRONG, TEXT, Line, crop, length, wrap
 from tui.widgets.panel import Panel
 from tui.widgets.plan_panels import bar
 
 Row = tuple[str, str]
-_LABEL_WIDTH = 10
+_LABEL_WIDTH, _LONG_LABEL_WIDTH = 10, 20
+_LONG_FROM = 34
+"""Width of a book from which its labels are written out."""
+_LONG = {
+    "1 M cost": mark("cost of 1 M tokens"),
+    "validated": mark("validation loss"),
+    "checkpts": mark("checkpoints"),
+    "can go": mark("can be deleted now"),
+    "at end": mark("at the run's end"),
+    "month": mark("a month of it"),
+    "J/token": mark("joules a token"),
+    "a kWh": mark("price of a kWh"),
+    "mean": mark("mean power"),
+    "GPU max": mark("GPU at most"),
+    "CPU max": mark("CPU at most"),
+    "gaps": mark("power unknown for"),
+}
+_MOST_DAY_WIDTH = 8
 
 
-class BooksPanel(Panel):
+class BooksPanel(CutPanel):
     """Compute, storage and energy of one run, a column each."""
 
     HELP = (
         "The three books of the selected run: compute, storage and energy. Each column goes from what weighs most to "
         "what weighs least; z shows all of it."
     )
+    is_meant_by_z = True
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(tr("Compute · Storage · Energy"), id=id)
@@ -34,30 +56,47 @@ class BooksPanel(Panel):
         self._entry, self._storage = entry, detail.storage if detail else None
         self.redraw()
 
-    def draw(self, width: int, height: int) -> list[Line]:
-        """Three columns, or what fits of them."""
+    def whole(self, width: int, height: int) -> list[Line]:
+        """Three columns."""
         entry = self._entry
         if entry is None:
             return [[(tr("No entry yet: a run makes one."), MUTED)]]
-        books = (_compute(entry), _storage(entry, self._storage), _energy(entry))
         gap = 2
-        column = (width - gap * (len(books) - 1)) // len(books)
+        column = (width - 2 * gap) // 3
+        books = [
+            _cells(book, column) for book in (_compute(entry), _storage(entry, self._storage), _energy(entry))
+        ]
         lines: list[Line] = []
-        for index in range(min(height, max(map(len, books)))):
+        for index in range(max(map(len, books))):
             line: Line = []
             for book in books:
-                label, value = book[index] if index < len(book) else ("", "")
-                style = STRONG if index == 0 else TEXT
-                cell = crop([(label.ljust(_LABEL_WIDTH), MUTED), (value, style)], column)
+                cell = book[index] if index < len(book) else []
                 line += [*cell, (" " * (column - length(cell) + gap), TEXT)]
             lines.append(line)
         return lines
 
 
+def _cells(book: Sequence[Row], width: int) -> list[Line]:
+    """The rows of one book; running text, which has no label, is wrapped."""
+    is_long = width >= _LONG_FROM
+    longer = {tr(short): tr(label) for short, label in _LONG.items()} if is_long else {}
+    lines: list[Line] = []
+    for index, (label, value) in enumerate(book):
+        if label:
+            told = longer.get(label, label).ljust(_LONG_LABEL_WIDTH if is_long else _LABEL_WIDTH)
+            lines.append(crop([(told, MUTED), (value, STRONG if index == 0 else TEXT)], width))
+        else:
+            lines += [[(row, MUTED)] for row in wrap(value, max(1, width))]
+    return lines
+
+
 def _compute(entry: LedgerEntry) -> list[Row]:
     per_million = None if entry.cost is None or not entry.tokens else entry.cost / entry.tokens * 1e6
+    is_waived = entry.waivers not in ("", "{}")
+    waived = (tr("waived"), fmt.clean(entry.waivers) if is_waived else tr("nothing"))
     return [
         (tr("took"), fmt.duration(entry.elapsed_s)),
+        *([waived] if is_waived else []),
         (tr("tokens"), fmt.count(entry.tokens)),
         (tr("1 M cost"), fmt.money(per_million, entry.currency)),
         (tr("speed"), tr("{speed} tok/s", speed=fmt.count(entry.training_tokens_per_s))),
@@ -69,7 +108,7 @@ def _compute(entry: LedgerEntry) -> list[Row]:
         (tr("corpus"), fmt.clean(entry.corpus)),
         (tr("began"), fmt.date(entry.started_at)),
         (tr("booked"), fmt.date(entry.at)),
-        (tr("waived"), fmt.clean(entry.waivers) if entry.waivers not in ("", "{}") else tr("nothing")),
+        *([] if is_waived else [waived]),
     ]
 
 
@@ -101,14 +140,13 @@ def _storage(entry: LedgerEntry, book: StorageBook | None) -> list[Row]:
 def _energy(entry: LedgerEntry) -> list[Row]:
     known = entry.machine_energy_j
     joules = None if known is None or not entry.tokens else known / entry.tokens
-    at_least = "≥ " if entry.gap_s >= 1 and known is not None else ""
     co2 = fmt.UNKNOWN if entry.grams_co2 is None else f"{fmt.figures(entry.grams_co2)} g"
     return [
-        (tr("machine"), f"{at_least}{fmt.energy(known)}"),
+        (tr("machine"), energy_text(entry)),
         (tr("source"), tr(fmt.clean(entry.energy_source or fmt.UNKNOWN))),
         ("GPU", fmt.energy(entry.gpu_energy_j)),
         (tr("J/token"), fmt.UNKNOWN if joules is None else fmt.figures(joules)),
-        (tr("cost"), f"{at_least}{fmt.money(entry.cost, entry.currency)}"),
+        (tr("cost"), cost_text(entry)),
         (tr("a kWh"), f"{fmt.short(entry.price_per_kwh)} {entry.currency}"),
         (tr("mean"), fmt.whole(entry.machine_watts_mean, "W")),
         (tr("GPU max"), f"{fmt.whole(entry.gpu_watts_max, 'W')}, {fmt.whole(entry.gpu_celsius_max, '°C')}"),
@@ -118,7 +156,7 @@ def _energy(entry: LedgerEntry) -> list[Row]:
     ]
 
 
-class PredictedPanel(Panel):
+class PredictedPanel(CutPanel):
     """What the plan said at the start, beside what came."""
 
     HELP = "What the plan said of the whole run as it started, and what came."
@@ -132,7 +170,7 @@ class PredictedPanel(Panel):
         self._entry = entry
         self.redraw()
 
-    def draw(self, width: int, height: int) -> list[Line]:
+    def whole(self, width: int, height: int) -> list[Line]:
         """Memory, hours, energy and money, a line each."""
         entry = self._entry
         if entry is None:
@@ -142,17 +180,18 @@ class PredictedPanel(Panel):
         money = fmt.money(entry.predicted_cost, entry.currency).removesuffix(f" {entry.currency}")
         rows = [
             (tr("time"), fmt.hours(entry.predicted_hours), fmt.duration(entry.elapsed_s)),
-            (tr("used"), fmt.kwh(entry.predicted_machine_kwh), fmt.energy(entry.machine_energy_j)),
-            (tr("cost"), money, fmt.money(entry.cost, entry.currency)),
+            (tr("used"), fmt.kwh(entry.predicted_machine_kwh), energy_text(entry)),
+            (tr("cost"), money, cost_text(entry)),
             (tr("held"), fmt.size(entry.predicted_memory_bytes), fmt.size(entry.memory_bytes)),
-            ("GPU", fmt.kwh(entry.predicted_gpu_kwh), fmt.energy(entry.gpu_energy_j)),
         ]
+        if entry.predicted_gpu_kwh is not None or entry.gpu_energy_j is not None:
+            rows.append(("GPU", fmt.kwh(entry.predicted_gpu_kwh), fmt.energy(entry.gpu_energy_j)))
         lines = [_planned_row(label, said, came, width) for label, said, came in rows]
         share = entry.tokens / entry.tokens_total if entry.tokens_total else 1.0
         if share < 1:
             lines[4:] = [[(tr("planned whole; {share} done", share=fmt.percent(share)), MUTED)], *lines[4:]]
-        lines.append([(fmt.said(entry.predicted_basis), FAINT)])
-        return [crop(line, width) for line in lines[:height]]
+        basis = wrap(fmt.said(entry.predicted_basis), max(1, width)) if entry.predicted_basis else []
+        return [crop(line, width) for line in [*lines, *([(row, FAINT)] for row in basis)]]
 
 
 def _planned_row(label: str, said: str, came: str, width: int) -> Line:
@@ -220,34 +259,43 @@ class DaysPanel(Panel):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(tr("Money a day"), id=id)
-        self._days: list[tuple[str, float]] = []
+        self._days: dict[date, float] = {}
         self._currency = ""
 
     def show(self, days: Sequence[DayLine], currency: str) -> None:
         """Show the days of the runs that were paid in `currency`."""
-        sums: dict[str, float] = {}
-        for day in days:
-            if day.cost is not None:
-                sums[day.day] = sums.get(day.day, 0.0) + day.cost
-        self._days, self._currency = sorted(sums.items()), currency
+        sums: dict[date, float] = {}
+        for line in days:
+            with contextlib.suppress(ValueError):
+                if line.cost is not None:
+                    day = date.fromisoformat(line.day)
+                    sums[day] = sums.get(day, 0.0) + line.cost
+        self._days, self._currency = sums, currency
         self.redraw()
 
     def draw(self, width: int, height: int) -> list[Line]:
-        """A column a day, its scale above, the first and the last day below."""
+        """A column a day, its scale above, the first and the last day below; a day without money is a gap."""
         if not self._days:
             return [[(tr("No day is known yet."), MUTED)]]
-        wide = 2 if 2 * len(self._days) <= width else 1
-        days = self._days[-(width // wide) :]
-        most = max(cost for _, cost in days)
+        last = max(self._days)
+        num = min(max(1, width), (last - min(self._days)).days + 1)
+        days = [last - timedelta(days=ago) for ago in range(num - 1, -1, -1)]
+        wide, gap = min(_MOST_DAY_WIDTH, (width + 1) // num - 1), 1
+        if wide < 1:
+            wide, gap = 1, 0
+        most = max(self._days.get(day, 0.0) for day in days)
         rows = max(1, height - 2)
-        levels = [round(cost / most * rows * 8) if most else 0 for _, cost in days]
-        levels = [max(1, level) for level in levels]
+        levels = [_level(self._days.get(day), most, 8 * rows) for day in days]
         lines: list[Line] = [[(tr("max "), MUTED), (fmt.money(most, self._currency), TEXT)]]
         for below in range(rows - 1, -1, -1):
             cells = (self._BLOCKS[min(8, max(0, level - 8 * below))] for level in levels)
-            lines.append([("".join((cell * wide)[:wide] for cell in cells), BLUE)])
-        first, last = days[0][0], days[-1][0]
-        text = tr("{first} to {last}", first=fmt.day_of_year(first), last=fmt.day_of_year(last))
-        text = fmt.day(last) if first == last else text
-        lines.append([(text, MUTED)])
+            lines.append([((" " * gap).join(cell * wide for cell in cells), BLUE)])
+        first_day, last_day = days[0].isoformat(), last.isoformat()
+        text = tr("{first} to {last}", first=fmt.day_of_year(first_day), last=fmt.day_of_year(last_day))
+        lines.append([(fmt.day(last_day) if num == 1 else text, MUTED)])
         return [crop(line, width) for line in lines[:height]]
+
+
+def _level(cost: float | None, most: float, full: int) -> int:
+    """How high a day's column is; what was paid for is seen, however little it was."""
+    return 0 if cost is None else max(1, round(cost / most * full)) if most else 1

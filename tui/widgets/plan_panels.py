@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from engine.bill import BreakEven, Move
 from tui import format as fmt
 from tui.language import tr
-from tui.plan_text import break_even_line, break_even_short, hours_range, move_lines
-from tui.widgets.lines import BAD, BLUE, ESTIMATE, FAINT, GOOD, MUTED, STRONG, TEXT, Line, crop, wrap
+from tui.plan_text import by_cost, hours_range, move_facts, offer_cells, verdict_of
+from tui.widgets.cut_panel import CutPanel
+from tui.widgets.lines import (
+    BAD,
+    BLUE,
+    DOUBTFUL,
+    ESTIMATE,
+    FAINT,
+    GOOD,
+    MUTED,
+    STRONG,
+    TEXT,
+    Line,
+    crop,
+    length,
+    wrap,
+)
 from tui.widgets.panel import Panel
 
 if TYPE_CHECKING:
@@ -69,6 +84,13 @@ class MemoryPanel(Panel):
         if memory.recomputed_text:
             lines.append([(fmt.said(memory.recomputed_text), MUTED)])
         parts = sorted(memory.parts.items(), key=lambda part: -part[1])
+        room = max(1, height - len(lines))
+        if len(parts) > room:
+            rest = parts[room - 1 :]
+            parts = [
+                *parts[: room - 1],
+                (tr("and {num} more", num=len(rest)), sum(num_bytes for _, num_bytes in rest)),
+            ]
         lines += [_bar_line(tr(name), num_bytes, scale, bar_width, BLUE) for name, num_bytes in parts]
         if len(lines) < height:
             budget = fmt.size(memory.budget_bytes)
@@ -88,7 +110,7 @@ def _bar_line(name: str, num_bytes: int, scale: int, width: int, style: str) -> 
     ]
 
 
-class ForecastPanel(Panel):
+class ForecastPanel(CutPanel):
     """Hours, energy, money and disk, each with what it rests on."""
 
     HELP = "What the run takes: its hours as a range, kilowatt-hours, money and disk, each with its basis."
@@ -102,8 +124,8 @@ class ForecastPanel(Panel):
         self._estimate = estimate
         self.redraw()
 
-    def draw(self, width: int, height: int) -> list[Line]:
-        """The figures first, then their bases as far as the height goes."""
+    def whole(self, width: int, height: int) -> list[Line]:
+        """The figures first, then their bases."""
         found = self._estimate
         if found is None:
             return []
@@ -134,8 +156,9 @@ class ForecastPanel(Panel):
                 TEXT,
             ),
         ]
-        month = fmt.money(storage.usd_per_month, "USD")
-        rows.append(("", tr("a month of it in the cloud {month}", month=month), TEXT))
+        if storage.usd_per_month is not None:
+            month = fmt.money(storage.usd_per_month, "USD")
+            rows.append(("", tr("a month of it in the cloud {month}", month=month), TEXT))
         lines: list[Line] = [[(label.ljust(8), MUTED), (text, style)] for label, text, style in rows]
         for label, basis in (
             (tr("time"), found.time.basis),
@@ -144,7 +167,7 @@ class ForecastPanel(Panel):
         ):
             for index, row in enumerate(wrap(fmt.said(basis), max(1, width - 8))):
                 lines.append([((label if index == 0 else "").ljust(8), FAINT), (row, FAINT)])
-        return [crop(line, width) for line in lines[:height]]
+        return [crop(line, width) for line in lines]
 
 
 def _time_rows(found: Estimate, width: int) -> list[tuple[str, str, str]]:
@@ -169,42 +192,76 @@ def _money(found: Estimate) -> str:
     )
 
 
-class BreakEvenPanel(Panel):
+class BreakEvenPanel(CutPanel):
     """Where this machine and the cloud swap places; in mid-run, whether to finish here or to move."""
 
     HELP = (
         "Electricity here against rent there: the tariff and the hours at which both cost the same. With a run going: "
         "what is spent stands apart, since it is gone either way; only what is left is compared."
     )
+    is_meant_by_z = True
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(tr("Here or in the cloud"), id=id)
         self._even: tuple[BreakEven, ...] = ()
         self._move: Move | None = None
+        self._hours: float | None = None
         self._problem = ""
 
-    def show(self, even: tuple[BreakEven, ...], move: Move | None, problem: str = "") -> None:
-        """Show another comparison; `move` is that of the run that is going, `problem` why there are no offers."""
-        self._even, self._move, self._problem = even, move, problem
+    def show(
+        self, even: tuple[BreakEven, ...], move: Move | None, hours: float | None, problem: str = ""
+    ) -> None:
+        """Show another comparison; `move` is that of the run that is going, `problem` why there are no offers.
+
+        `hours` are those that it takes here.
+        """
+        self._even, self._move, self._hours, self._problem = even, move, hours, problem
         self.border_title = tr("Finish here, or move now") if move else tr("Here or in the cloud")
         self.redraw()
 
-    def draw(self, width: int, height: int) -> list[Line]:
-        """What is spent and left, then an offer after the other, wrapped."""
-        texts = move_lines(self._move) if self._move else [break_even_line(even) for even in self._even]
+    def whole(self, width: int, height: int) -> list[Line]:
+        """What comes out, the offers in columns, the cheapest first; in mid-run what is left and what is spent."""
+        is_move = self._move is not None
+        verdict = verdict_of(self._even, self._hours, is_move=is_move)
+        lines: list[Line] = []
         if self._problem:
-            texts = [self._problem, *texts]
-        elif not texts:
-            texts = [tr("No offer has hours for this run.")]
-        lines = _bullets(texts, width)
-        if len(lines) > height and not self._move and self._even:
-            lines = [crop(line, width) for line in _bullets(map(break_even_short, self._even), 10**6)]
-        return lines[:height]
+            lines += _wrapped(self._problem, width, ESTIMATE)
+        if verdict is not None:
+            style = {True: GOOD, False: DOUBTFUL, None: ESTIMATE}[verdict.is_here]
+            room = width - len(verdict.head)
+            rest = next((rest for rest in verdict.rests if len(rest) <= room), verdict.rests[-1])
+            if len(verdict.head) + len(rest) <= width:
+                lines.append([(verdict.head, style), (rest, TEXT)])
+            else:
+                lines += _wrapped(verdict.head + rest, width, style)
+        elif not self._problem:
+            lines += _wrapped(tr("No offer has hours for this run."), width, TEXT)
+        lines += _columns([offer_cells(even, is_move=is_move) for even in by_cost(self._even)], width)
+        for text in move_facts(self._move) if self._move else ():
+            lines += _wrapped(text, width, MUTED)
+        return lines
 
 
-def _bullets(texts: Iterable[str], width: int) -> list[Line]:
-    return [
-        [("· " if index == 0 else "  ", MUTED), (row, TEXT)]
-        for text in texts
-        for index, row in enumerate(wrap(fmt.said(text), max(1, width - 2)))
-    ]
+def _wrapped(text: str, width: int, style: str) -> list[Line]:
+    return [[(row, style)] for row in wrap(fmt.said(text), max(1, width))]
+
+
+def _columns(rows: Sequence[tuple[str, str, str, str, str]], width: int) -> list[Line]:
+    """Offers under each other; the last column is left out where it does not fit."""
+    if not rows:
+        return []
+    name_width, cost_width, differs_width = (max(len(row[index]) for row in rows) for index in range(3))
+    lines: list[Line] = []
+    for name, cost, differs, equal, by_hours in rows:
+        lines.append(
+            [
+                (name.ljust(name_width + 2), MUTED),
+                (cost.rjust(cost_width) + "  ", TEXT),
+                (differs.rjust(differs_width) + "  ", TEXT),
+                (equal, MUTED),
+                (by_hours, MUTED),
+            ]
+        )
+    if any(length(line) > width for line in lines):
+        lines = [line[:-1] for line in lines]
+    return [crop(line, width) for line in lines]

@@ -77,7 +77,7 @@ class RecordTable(DataTable[Text], Generic[Record]):
             for index, (old, new) in enumerate(zip(self._cells[key], row, strict=True)):
                 if old != new:
                     self.update_cell(
-                        key, str(index), self._text(index, new), update_width=len(new) > len(old)
+                        key, str(index), self._cell(key, index, new), update_width=len(new) > len(old)
                     )
         self._cells = cells
 
@@ -130,10 +130,20 @@ class RecordTable(DataTable[Text], Generic[Record]):
         selected = old_keys[row] if 0 <= row < len(old_keys) else None
         self.clear()
         for key, texts in cells.items():
-            self.add_row(*(self._text(index, text) for index, text in enumerate(texts)), key=key)
+            self.add_row(*(self._cell(key, index, text) for index, text in enumerate(texts)), key=key)
         self._cells = cells
         if selected in cells:
             self.move_cursor(row=list(cells).index(selected), animate=False)
+
+    def row_style(self, record: Record) -> str:
+        """A style of Rich for the whole row of a record; empty: none."""
+        return ""
+
+    def _cell(self, key: str, index: int, text: str) -> Text:
+        shown = self._text(index, text)
+        if style := self.row_style(self._records[key]):
+            shown.stylize(style)
+        return shown
 
     def _text(self, index: int, text: str) -> Text:
         return Text(text, justify="right" if self._shown_columns[index].is_number else "left", no_wrap=True)

@@ -19,6 +19,10 @@ FRESH_S = 60.0
 """A verdict that is older does not open the start: it is made anew."""
 
 
+_MOST_NAMES, _MOST_LETTERS = 3, 60
+"""Of the steps that are named; the list shows all."""
+
+
 @dataclass(frozen=True)
 class Readiness:
     """How far a start is."""
@@ -26,8 +30,10 @@ class Readiness:
     state: StartState = "idle"
     checks: tuple[Check, ...] = ()
     """The verdicts that count, in the order of the list."""
-    pending: tuple[str, ...] = ()
-    """Ids of the steps that have none yet."""
+    num_pending: int = 0
+    """Of the steps that have none yet."""
+    running_s: float | None = None
+    """For how long the checks have been running; None: they are not."""
     trouble: str = ""
     """Why checks or start did not work; empty where they did."""
     live_run: str = ""
@@ -38,13 +44,13 @@ class Readiness:
 
     @property
     def blocking(self) -> tuple[str, ...]:
-        """Ids of the checks that block."""
-        return tuple(check.id for check in self.checks if check.blocking)
+        """Titles of the checks that block."""
+        return tuple(check.title for check in self.checks if check.blocking)
 
     @property
     def is_unlocked(self) -> bool:
         """Whether a start may be asked for now."""
-        return self.state == "checked" and not self.blocking and not self.pending
+        return self.state == "checked" and not self.blocking and not self.num_pending
 
     @property
     def lock(self) -> str:
@@ -60,29 +66,30 @@ class Readiness:
                 names=_names(self.blocking),
             )
             parts.append(text)
-        num, names = len(self.pending), _names(self.pending)
-        if self.state == "checking":
-            text = trn(
-                "{num} check is not through: {names}.",
-                "{num} checks are not through: {names}.",
-                num,
-                names=names,
-            )
-            parts.append(text)
-        elif self.pending:
+        if self.state != "checking" and self.num_pending:
             text = trn(
                 "{num} check has no verdict: {key} makes them.",
                 "{num} checks have no verdict: {key} makes them.",
-                num,
+                self.num_pending,
                 key=key("preflight.again"),
             )
             parts.append(text)
         return " ".join(parts) or tr("Not checked yet: {key} makes the checks.", key=key("preflight.again"))
 
+    @property
+    def progress(self) -> str:
+        """How far the checks are."""
+        return tr(
+            "{done} of {total} done, {seconds:.0f} s",
+            done=len(self.checks),
+            total=len(self.checks) + self.num_pending,
+            seconds=self.running_s or 0.0,
+        )
 
-def _names(ids: Sequence[str]) -> str:
-    shown = ", ".join(fmt.clean(check_id) for check_id in ids[:8])
-    return f"{shown}, …" if len(ids) > 8 else shown
+
+def _names(titles: Sequence[str]) -> str:
+    shown = ", ".join(fmt.said(title[:_MOST_LETTERS]) for title in titles[:_MOST_NAMES])
+    return f"{shown}, …" if len(titles) > _MOST_NAMES else shown
 
 
 class StartLine(Lines):
@@ -123,9 +130,11 @@ def _standing(now: Readiness) -> tuple[str, str, str]:
         then = (
             tr("It starts by itself once all are clear; {key} cancels.", key=key("preflight.cancel"))
             if now.starts_then
-            else tr("{key} cancels.", key=key("preflight.cancel"))
+            else tr("{key} cancels", key=key("preflight.cancel"))
         )
-        return tr("… CHECKING"), BLUE, f"{now.trouble} {now.lock} {then}".strip()
+        locked = now.lock if now.blocking else ""
+        parts = [part for part in (f"{now.trouble} {locked}".strip(), now.progress, then) if part]
+        return tr("… CHECKING"), BLUE, " · ".join(parts)
     if now.trouble:
         again = "" if now.is_unlocked else tr(" {key} checks again.", key=again_key)
         return (tr("! NOT STARTED") if now.is_unlocked else tr("✗ LOCKED")), BAD, now.trouble + again
@@ -153,11 +162,11 @@ def _standing(now: Readiness) -> tuple[str, str, str]:
 
 
 def _unlocked(checks: Sequence[Check]) -> tuple[str, str, str]:
-    waived = [fmt.clean(check.id) for check in checks if check.status == "waived"]
-    warned = [fmt.clean(check.id) for check in checks if check.status == "warn"]
+    waived = [check.title for check in checks if check.status == "waived"]
+    warned = [check.title for check in checks if check.status == "warn"]
     notes = [
-        tr("waived: {names}", names=", ".join(waived)) if waived else "",
-        tr("warned: {names}", names=", ".join(warned)) if warned else "",
+        tr("waived: {names}", names=_names(waived)) if waived else "",
+        tr("warned: {names}", names=_names(warned)) if warned else "",
     ]
     told = "; ".join(note for note in notes if note)
     text = tr("Press {key} to start.", key=key("preflight.start")) + (f" ({told})" if told else "")

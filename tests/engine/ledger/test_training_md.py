@@ -202,6 +202,15 @@ def test_unknown_is_a_dash_and_totals_say_at_least() -> None:
     assert "Machine energy in all: 0.010 kWh." in render([ledger_entry()])
 
 
+def test_totals_count_what_the_gpu_alone_has_used() -> None:
+    gpu_alone = ledger_entry(
+        run_id="run-2", gpu_energy_j=3.6e6, machine_energy_j=None, energy_source=None, cost=None
+    )
+    text = render([ledger_entry(), gpu_alone])
+    assert "Machine energy in all: at least 1.010 kWh." in text
+    assert "Cost in all: at least 0.17 USD." in text
+
+
 def test_gaps_make_a_figure_a_lower_bound() -> None:
     text = render([ledger_entry(gap_s=90.0)])
     assert "at least 0.010 (estimate)" in cells(text, "run-1")
