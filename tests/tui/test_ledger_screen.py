@@ -9,7 +9,7 @@ from tests.tui.recorded import RecordedBridge, entry
 from tests.tui.test_screens import SIZES, opened, text, until
 from tui.headless import print_ledger
 from tui.ledger_text import totals_text
-from tui.widgets.ledger_panels import BooksPanel, DaysPanel, PredictedPanel
+from tui.widgets.ledger_panels import BooksPanel, CloudBarsPanel, DaysPanel, PredictedPanel
 
 ONLY_GPU = entry(
     "gpu-alone", 600, machine_energy_j=None, gpu_energy_j=6.4e6, energy_source=None, cost=None, elapsed_s=2e5
@@ -33,6 +33,10 @@ async def test_a_figure_that_may_be_more_has_its_sign_in_the_table(size: tuple[i
         await until(pilot, lambda: "2 runs: " in text(app))
         row = next(line for line in text(app).splitlines() if line.startswith(" gpu-alone"))
         assert "≥ 1.78 kWh" in row and "≥ 0.30 USD" in row
+        await pilot.press("j")
+        await until(
+            pilot, lambda: app.screen.query_one("#cloud", CloudBarsPanel).plain.count("≥ 0.30 USD") == 1
+        )
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -222,19 +222,21 @@ class CloudBarsPanel(Panel):
         if entry is None:
             return []
         is_wide = width >= 34
-        offers = [(_name(even, is_wide), even.cloud, ORANGE) for even in self._even]
-        amounts: list[tuple[str, float | None, str]] = [(tr("here"), entry.cost, BLUE), *offers]
-        most = max((amount for _, amount, _ in amounts if amount is not None), default=0.0)
-        name_width = min(20, max(len(name) for name, _, _ in amounts)) + 1
-        moneys = [fmt.money(amount, entry.currency) for _, amount, _ in amounts]
-        money_width = max(map(len, moneys)) + 1
+        bars = [(tr("here"), entry.least_cost, cost_text(entry), BLUE)]
+        bars += [
+            (_name(even, is_wide), even.cloud, fmt.money(even.cloud, entry.currency), ORANGE)
+            for even in self._even
+        ]
+        most = max((amount for _, amount, _, _ in bars if amount is not None), default=0.0)
+        name_width = min(20, max(len(name) for name, *_ in bars)) + 1
+        money_width = max(len(money) for _, _, money, _ in bars) + 1
         bar_width = max(1, width - name_width - money_width)
         lines: list[Line] = []
-        for name, amount, style in amounts[:height]:
+        for name, amount, money, style in bars[:height]:
             shown = bar(amount / most if amount is not None and most else 0.0, bar_width)
             line: Line = [
                 (name[: name_width - 1].ljust(name_width), MUTED),
-                (fmt.money(amount, entry.currency).ljust(money_width), TEXT),
+                (money.ljust(money_width), TEXT),
                 (shown, style),
             ]
             lines.append(crop(line, width))
