@@ -89,13 +89,13 @@ async def test_chart_shows_both_series_with_numbers_and_sends_only_what_changed(
             chart.plain.count("◆") > 4
             and "0 tokens" in chart.plain
             and "500 k" in chart.plain
-            and "3┤" in chart.plain
+            and "3.0┤" in chart.plain
         )
         original = chart.refresh
         chart.refresh = lambda *regions, **options: (sent.extend(regions), original(*regions, **options))[1]  # type: ignore[method-assign]
         chart.show(points, points[::40], 1_000_000)
         assert sent == []
-        chart.show((*points[:-1], LossPoint(tokens=500_000, loss=2.0)), points[::40], 1_000_000)
+        chart.show((*points[:-1], LossPoint(tokens=500_000, loss=4.0)), points[::40], 1_000_000)
         assert sent and sum(region.area for region in sent) < 60
 
 

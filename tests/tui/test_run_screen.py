@@ -50,7 +50,8 @@ def test_a_stretch_narrows_widens_and_moves_within_the_run() -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 async def test_keys_choose_how_much_time_the_curves_show(size: tuple[int, int]) -> None:
-    bridge = RecordedBridge(in_state("gpu"))
+    shot = in_state("gpu")
+    bridge = RecordedBridge(shot)
     async with opened(bridge, size) as (app, pilot):
         chart = await shown(app, pilot)
         assert text(app).count("whole run") == 2
@@ -61,7 +62,7 @@ async def test_keys_choose_how_much_time_the_curves_show(size: tuple[int, int]) 
         await pilot.press("plus", "plus")
         await until(pilot, lambda: "last 1 h" in text(app))
         await pilot.press("comma")
-        await until(pilot, lambda: bridge.spans[-1].until_s == 134_000 - 1800)
+        await until(pilot, lambda: bridge.spans[-1].until_s == shot.span.newest_s - 1800)
         await pilot.press("full_stop")
         await until(pilot, lambda: bridge.spans[-1] == TimeSpan(width_s=3600))
         await pilot.press("minus")
@@ -75,7 +76,7 @@ async def test_a_cursor_reads_values_by_keys_and_by_mouse() -> None:
         chart = await shown(app, pilot)
         plain = chart.plain
         await pilot.press("left")
-        assert "419 M tokens  step 1025" in chart.plain and "training 2.4" in chart.plain
+        assert "419 M tokens  step 16" in chart.plain and "training 3.3" in chart.plain
         await pilot.press("left", "h", "H")
         first = chart.cursor_tokens
         assert first is not None and first < 420_000_000 and "validation" in chart.plain
@@ -89,13 +90,16 @@ async def test_a_cursor_reads_values_by_keys_and_by_mouse() -> None:
 
 
 async def test_beyond_the_left_end_of_a_stretch_the_cursor_takes_the_time_along() -> None:
-    bridge = RecordedBridge(in_state("gpu"))
+    shot = in_state("gpu")
+    bridge = RecordedBridge(shot)
     async with opened(bridge) as (app, pilot):
         await shown(app, pilot)
         await pilot.press("plus", "plus", "plus")
         await until(pilot, lambda: "last 1 h" in text(app))
         await pilot.press("home", "left")
-        await until(pilot, lambda: bridge.spans[-1] == TimeSpan(width_s=3600, until_s=134_000 - 1800))
+        await until(
+            pilot, lambda: bridge.spans[-1] == TimeSpan(width_s=3600, until_s=shot.span.newest_s - 1800)
+        )
 
 
 async def test_the_wheel_shows_less_and_more_time() -> None:
@@ -140,21 +144,18 @@ def test_a_limit_is_drawn_where_nothing_else_is() -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 async def test_limits_range_and_efficiency_are_told(size: tuple[int, int]) -> None:
-    async with opened(RecordedBridge(in_state("gpu")), size) as (app, pilot):
+    shot = in_state("gpu")
+    async with opened(RecordedBridge(shot), size) as (app, pilot):
         await shown(app, pilot)
         words = text(app)
         assert re.search(r"GPU +69/87 +°C +mean +66", words)
-        for fact in (
-            "max ",
-            "43.1 %",
-            "0.0198",
-            "3.19/4.00",
-            "J/token",
-        ):
+        for fact in ("max ", "43.1 %", "3.19/4.00"):
             assert fact in words, fact
+        for fact in ("0.0193", "J/token", "learn. rate"):
+            assert fact in words or size[0] < 200, fact
         assert " to " in words.splitlines()[3] and "done " in words.splitlines()[3]
         if size[0] >= 120:
-            assert "epoch 1.36/3.23" in words
+            assert "epoch 1.35/3.23" in words
 
 
 async def test_without_a_range_the_end_is_told_alone() -> None:
@@ -225,8 +226,8 @@ def test_the_bill_names_the_whole_run_and_has_no_gpu_where_there_is_none() -> No
     panel._cost = replace(shot.cost, gpu_source=None, gpu_energy_j=None, cloud=rented)
     rows = plain(panel.draw(60, 7))
     assert any(row.startswith("in the end") for row in rows) and not any("GPU" in row for row in rows)
-    assert any("48 h, 0.70 USD/h" in row for row in rows)
-    assert any("48 h, 0.70/h" in row for row in plain(panel.draw(36, 4)))
+    assert any(", 0.70 USD/h" in row for row in rows)
+    assert any(", 0.70/h" in row for row in plain(panel.draw(36, 4)))
 
 
 def test_the_numbers_have_what_the_line_of_progress_has_not_and_heat_early() -> None:

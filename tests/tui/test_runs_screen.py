@@ -124,7 +124,7 @@ async def test_deleting_asks_says_what_it_frees_and_leaves_what_is_going() -> No
         assert not app.screen.is_modal, "the selected run is going"
         await pilot.press("j", "D")
         await until(pilot, lambda: isinstance(app.screen, RemoveRunDialog))
-        assert "103 MiB" in text(app) and FINISHED in text(app) and "cannot be had back" in text(app)
+        assert "85.1 MiB" in text(app) and FINISHED in text(app) and "cannot be had back" in text(app)
         await pilot.press("enter", "n")
         await pilot.pause(0.05)
         assert bridge.removed == [] and not app.screen.is_modal
@@ -136,7 +136,7 @@ async def test_deleting_asks_says_what_it_frees_and_leaves_what_is_going() -> No
         await until(pilot, lambda: "Delete this run?" in text(app))
         await pilot.press("y")
         await until(
-            pilot, lambda: "deleted: 103 MiB freed" in text(app) and f" {FINISHED}  " not in text(app)
+            pilot, lambda: "deleted: 85.1 MiB freed" in text(app) and f" {FINISHED}  " not in text(app)
         )
         assert bridge.removed[-1] == (FINISHED, "delete")
 

@@ -27,6 +27,7 @@ from tests.tui.recorded import (
     snapshot,
 )
 from tests.tui.test_format import HOSTILE
+from tui import format as fmt
 from tui.app import LlmTui
 from tui.dialogs.confirm import StopRunDialog, WelcomeDialog
 from tui.dialogs.digest import DigestDialog
@@ -84,10 +85,17 @@ async def test_every_state_of_a_run_shows_what_counts(state: str, size: tuple[in
         shown = text(app)
         words = {"stale": "RUNNING, SILENT", "abandoned": "ABANDONED", "gpu": "RUNNING"}
         assert words.get(state, state.upper()) in shown
-        for fact in ("Loss", "Heat and power", "Cost", "Events", "33.60 USD", shot.status.id):
+        assert shot.cost.cloud is not None
+        rented = fmt.money(shot.cost.cloud.usd, "USD")
+        for fact in ("Loss", "Heat and power", "Cost", "Events", rented, shot.status.id):
             assert fact in shown
         if shot.status.loss is not None:
-            assert "3.412" in shown and "training" in shown and "◆ validation" in shown and "tokens" in shown
+            assert (
+                f"{shot.status.loss:.3f}" in shown
+                and "training" in shown
+                and "◆ validation" in shown
+                and "tokens" in shown
+            )
         if state in ("abandoned", "failed", "stopped"):
             assert "Press r" in shown and "r Resume" in shown
         if state == "paused":
@@ -100,7 +108,7 @@ async def test_every_state_of_a_run_shows_what_counts(state: str, size: tuple[in
             assert "2 d 3 h left" in shown and "69/87 " in shown
         if state == "running":
             assert (
-                "estimate" in shown and "3 min 7 s left" in shown and "done " in shown and "p Pause" in shown
+                "estimate" in shown and "3 min 8 s left" in shown and "done " in shown and "p Pause" in shown
             )
 
 
@@ -201,7 +209,7 @@ async def test_locked_until_every_blocking_check_is_waived_with_a_reason() -> No
         await until(pilot, lambda: "LOCKED" in text(app))
         shown = text(app)
         assert "2 checks block: close-apps, power." in shown and "✗ FAIL" in shown and "~" not in shown
-        assert "Close firefox" in shown
+        assert "3 to close: blender" in shown
         await pilot.press("s")
         assert bridge.started == []
         await pilot.press("w")
@@ -299,7 +307,7 @@ async def test_the_ledger_shows_three_books_plan_and_actual_cloud_and_days(size:
             "J/token",
             "0.0124",
             "checkpts",
-            "103 MiB",
+            "69.1 MiB",
             "5 min 24 s → 6 min",
             "812 MiB → 734 MiB",
             "here",
@@ -408,7 +416,7 @@ async def test_in_mid_run_the_plan_says_finish_here_or_move_with_what_is_spent_a
         await pilot.press("5")
         await until(pilot, lambda: "Finish here, or move now" in text(app))
         shown = text(app)
-        assert "has spent 0.39 USD" in shown and "left out below" in shown
+        assert "has spent 0.38 USD" in shown and "left out below" in shown
         assert "To finish its 580 M tokens here" in shown and "finish here." in shown
 
 

@@ -8,7 +8,7 @@ from tui.language import mark, tr
 from tui.widgets.lines import FAINT, MUTED, ORANGE, STRONG, TEXT, Line, crop
 from tui.widgets.panel import Panel
 
-_LABEL_WIDTH, _MONEY_WIDTH = 11, 11
+_LABEL_WIDTH, _MONEY_WIDTH = 12, 11
 
 
 class CostPanel(Panel):
