@@ -46,12 +46,10 @@ def test_the_bar_has_the_colour_of_its_state(state: str) -> None:
 
 
 def test_what_is_the_matter_is_told_apart_from_what_to_do() -> None:
-    styles = {
-        state: [line[0][1] for line in drawn(state, 76)[3:]] for state in ("failed", "abandoned", "stale")
-    }
-    assert styles == {"failed": [BAD, BAD, TEXT], "abandoned": [BAD, TEXT], "stale": [DOUBTFUL, TEXT]}, styles
-    for state in styles:
-        assert "8 shows its" in "".join(words for line in drawn(state)[3:] for words, _ in line)
+    for state, style in (("failed", BAD), ("abandoned", BAD), ("stale", DOUBTFUL)):
+        notes = drawn(state, 76)[3:]
+        assert (notes[0][0][1], notes[-1][-1][1]) == (style, TEXT), state
+        assert "8 shows its" in "".join(words for words, _ in notes[-1])
 
 
 def test_a_run_that_has_finished_says_where_its_model_is() -> None:
@@ -60,11 +58,13 @@ def test_a_run_that_has_finished_says_where_its_model_is() -> None:
     assert f"runs/{shot.status.id}/model; 7 lets it speak, 3 shows what it cost." in told
 
 
-def test_a_long_reason_leaves_what_to_press_in_sight() -> None:
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_long_reason_leaves_what_to_press_in_sight(width: int) -> None:
     panel, shot = ProgressPanel(), in_state("failed")
     panel.show(replace(shot, status=replace(shot.status, reason="it broke " * 60)))
-    told = ["".join(words for words, _ in line) for line in panel.draw(80, 9)]
-    assert len(told) == 6 and told[4].endswith("…") and "Press r" in told[5]
+    told = ["".join(words for words, _ in line) for line in panel.draw(width, 9)][3:]
+    assert len(told) == 3 and "…" in "".join(told[:2]) and all(len(row) <= width for row in told)
+    assert " ".join(told).endswith("Press r to go on from the newest checkpoint; 8 shows its output.")
 
 
 def test_what_was_not_read_yet_is_no_zero() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from textual.color import Color
 
+from engine.story import Incident
 from tests.tui.recorded import RecordedBridge, digest, in_state
 from tests.tui.test_screens import SIZES, opened, text, until
 from tui.app import LlmTui
@@ -83,7 +84,8 @@ async def test_the_answer_that_cannot_be_taken_back_has_its_own_colour() -> None
 
 
 def test_a_digest_colours_what_went_wrong_and_names_no_code() -> None:
-    rows = digest_rows(digest(), 40)
+    fault = Incident(kind="sensor-fault", level="warning", num=3, text="The battery does not answer.")
+    rows = digest_rows(digest(incidents=(fault,), eta_then=1e9, eta=1e9 + 6000), 40)
     assert "! The battery does not answer. (3 times)" in rows[-1].plain and "sensor-fault" not in str(rows)
     by_label = {row.plain.split(" ")[0]: [str(span.style) for span in row.spans] for row in rows}
     assert "$muted" in by_label["tokens"] and "$warning" in by_label["done"] + by_label["!"]

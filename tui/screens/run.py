@@ -304,7 +304,7 @@ def _heat_facts(snapshot: RunSnapshot) -> list[Fact]:
         return []
     known = [tokens for tokens in (loss.paused_tokens, loss.throttled_tokens) if tokens is not None]
     return [
-        (tr("cooling"), fmt.duration(loss.paused_s), TEXT),
+        *([(tr("cooling"), fmt.duration(loss.paused_s), TEXT)] if loss.paused_s else []),
         (tr("throttled"), fmt.duration(loss.throttled_s), TEXT),
         (tr("tokens lost"), fmt.count(sum(known)) if known else fmt.UNKNOWN, TEXT),
     ]

@@ -101,16 +101,22 @@ class ProgressPanel(Lines):
             told = [(self._trouble, DOUBTFUL) if self._trouble else (tr("Reading the run …"), MUTED)]
         else:
             told = [(self._trouble, DOUBTFUL)] if self._trouble else _notices(self._snapshot)
-        rows = [[(row, style)] for text, style in told for row in _at_most(wrap(text, width), width)]
         one: Line = [(" " * bool(at) + text, style) for at, (text, style) in enumerate(told)]
-        return [one] if told and length(one) <= width else rows[:_MOST_NOTES]
-
-
-def _at_most(rows: list[str], width: int) -> list[str]:
-    """The first rows of a note, with an ellipsis where it goes on."""
-    if len(rows) <= _MOST_NOTE_ROWS:
+        if not told or length(one) <= width:
+            return [one] if told else []
+        # What to do comes last and is told whole: a long reason gives way.
+        rows: list[Line] = []
+        num_left = _MOST_NOTES
+        for text, style in reversed(told):
+            kept = _at_most(wrap(text, width), min(_MOST_NOTE_ROWS, num_left), width)
+            rows[:0] = [[(row, style)] for row in kept]
+            num_left -= len(kept)
         return rows
-    return [*rows[: _MOST_NOTE_ROWS - 1], rows[_MOST_NOTE_ROWS - 1][: width - 1] + "…"]
+
+
+def _at_most(rows: list[str], num: int, width: int) -> list[str]:
+    """The first rows of a note, with an ellipsis where it goes on."""
+    return rows if len(rows) <= num or not num else [*rows[: num - 1], rows[num - 1][: width - 1] + "…"]
 
 
 def _notices(snapshot: RunSnapshot) -> list[tuple[str, str]]:
