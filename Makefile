@@ -18,7 +18,7 @@ run: $(VENV)/.installed ## set up on the first call, then open the app (plain li
 test: $(VENV)/.installed-dev ## set up on the first call, then run the tests
 	@$(BIN)/python -m pytest -n 2 $(ARGS)
 
-test-faults: $(VENV)/.installed-dev ## hang-ups, kills, full disks, bad bytes: the faults that take longer (half an hour)
+test-faults: $(VENV)/.installed-dev ## hang-ups, kills, full disks, bad bytes: the faults that take longer (20 minutes)
 	@$(BIN)/python -m pytest -m faults $(ARGS)
 
 check: $(VENV)/.installed-dev lint types contracts ## what CI runs: lint, types, import contracts, tests

@@ -87,14 +87,21 @@ def log_bytes(path: Path) -> int:
 def name_aside(path: Path) -> Path:
     """Where a store that is no good goes: the first number that none has."""
     names = (path.with_name(f"{path.name}.aside-{number}") for number in itertools.count(1))
-    return next(name for name in names if not name.exists())
+    return next(name for name in names if not any(file.exists() for file in _files(name)))
 
 
 def move_aside(path: Path, aside: Path) -> None:
-    """Rename a store and what SQLite keeps beside it, as far as they are there."""
-    for suffix in ("", "-wal", "-shm"):
+    """Rename a store and what SQLite keeps beside it, as far as they are there.
+
+    A log that is left behind by a store that is gone would be replayed into the next store of that name.
+    """
+    for file, to in zip(_files(path), _files(aside), strict=True):
         with contextlib.suppress(FileNotFoundError):
-            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+            file.rename(to)
+
+
+def _files(path: Path) -> list[Path]:
+    return [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm")]
 
 
 def _log_of(path: Path) -> Path:

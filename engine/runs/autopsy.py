@@ -35,12 +35,15 @@ class Autopsy:
         return now is not None and self._num_oom_kills is not None and now > self._num_oom_kills
 
     def _last_words(self) -> str:
-        """The line that names the exception of the last traceback, else the last line; raw text, and shortened."""
+        """The line that names the exception of the last traceback, else the last two; raw text, and shortened.
+
+        Where there is no traceback, what ended it is an EngineError: a line of what is wrong, a line of the remedy.
+        """
         lines = [line for line in self._tail().splitlines() if line.strip()]
         if _TRACEBACK in lines:
             behind = lines[len(lines) - lines[::-1].index(_TRACEBACK) :]
             lines = [line for line in behind if not line.startswith((" ", "\t"))][:1] or lines
-        return lines[-1].strip()[:_MOST_WORDS] if lines else ""
+        return " ".join(line.strip() for line in lines[-2:])[:_MOST_WORDS]
 
     def _tail(self) -> str:
         try:

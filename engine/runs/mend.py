@@ -68,9 +68,10 @@ def mend(folder: RunFolder, why: str, old: Database | None = None) -> str:
     """
     path, new_path = folder.store_path, folder.path / _NEW_NAME
     if not path.exists() and old is None and new_path.exists():
+        move_aside(path, name_aside(path))
         new_path.rename(path)  # whoever made it was killed in between
         return f"run.db was made anew: {why}."
-    aside = name_aside(path) if path.exists() else None
+    aside, is_there = name_aside(path), path.exists()
     source = old or _opened(path)
     lost: set[str] = set()
     _remove(new_path)
@@ -86,7 +87,7 @@ def mend(folder: RunFolder, why: str, old: Database | None = None) -> str:
         _forget_unknown_attempts(facts, new)
         if not counts.get("energy"):
             counts["energy"] = _copy_energy(folder, new)
-        text = _told(why, aside, counts, lost)
+        text = _told(why, aside if is_there else None, counts, lost)
         with new.transaction():
             new.put_all(MetaRow(key=key, value=value) for key, value in facts.items())
             new.put(event("warning", "store-mended", text))
@@ -97,8 +98,7 @@ def mend(folder: RunFolder, why: str, old: Database | None = None) -> str:
         if source is not None:
             with contextlib.suppress(DamageError):
                 source.close()
-    if aside is not None:
-        move_aside(path, aside)
+    move_aside(path, aside)
     new_path.rename(path)
     atomic.fsync_folder(folder.path)
     return text

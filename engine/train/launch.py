@@ -24,7 +24,7 @@ import msgspec
 
 from engine.errors import EngineError, RunFailedError, StoreError, TrainerExit
 from engine.process import module_argv
-from engine.records import AttemptRow, HeartbeatRow
+from engine.records import AttemptRow, EventRow, HeartbeatRow
 from engine.runs.folder import RunFolder
 from engine.runs.store import MetaRow, RunStore
 from engine.settings import ScaleSettings
@@ -275,7 +275,9 @@ def _enter_restart(folder: RunFolder) -> None:
     if newest is not None:
         now = time.time()
         checkpoint = store.newest_checkpoint()
+        text = "A process of the training ended; all of them are started again from the newest good checkpoint."
         store.queue(
+            EventRow(at=now, level="warning", source="trainer", kind="restart", text=text),
             msgspec.structs.replace(newest, ended_at=now, outcome="a process of it ended"),
             AttemptRow(
                 attempt=newest.attempt + 1,

@@ -107,6 +107,10 @@ def test_who_killed_it_is_told_by_the_kernel_and_the_last_words_by_its_log(
             "a line\nTraceback (most recent call last):\n  File x\n    raise\nRuntimeError: why\nmore of it\n"
         )
     assert autopsy.verdict(1) == "exit code 1 (RuntimeError: why)"
+    autopsy = Autopsy(log)
+    with log.open("a") as file:
+        file.write("The GPU is gone.\nLook at nvidia-smi.\n")
+    assert autopsy.verdict(12) == "exit code 12 (The GPU is gone. Look at nvidia-smi.)"
     kills.append(4)
     assert "the kernel killed it" in autopsy.verdict(-9) and "memory" in autopsy.verdict(-9)
     assert "kernel" not in autopsy.verdict(-11)

@@ -112,7 +112,7 @@ def test_a_process_that_is_killed_is_started_again_and_the_run_goes_on_alone(
     wait_for(lambda: num_steps(run) > reached + 5 and kinds(run).count("trainer-started") == 2, 120, "steps")
     # The leader saved what it had before it was started again: nothing was lost.
     assert reached > stood_at + 5
-    assert attempts(run)[0].outcome == "a process of it ended"
+    assert attempts(run)[0].outcome == "a process of it ended" and "restart" in kinds(run)
     assert agent.poll() is None and not set(workers) & set(workers_of(agent.pid))
     store = run.open(read_only=False)
     stop = store.post_command("stop", "test@here")
