@@ -9,7 +9,9 @@ from tui.language import mark, tr
 DEFAULTS: Mapping[str, str] = {
     "app.preflight": "1",
     "app.run": "2",
+    "app.ledger": "3",
     "app.settings": "6",
+    "app.samples": "7",
     "app.log": "8",
     "app.zoom": "z",
     "run.detach": "d",

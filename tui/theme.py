@@ -28,7 +28,7 @@ NIGHT = Theme(
         "footer-background": "#121922",
         "footer-key-foreground": "#6cb6eb",
         "footer-description-foreground": "#9fb0c0",
-        "block-cursor-background": "#24425c",
+        "block-cursor-background": "#213d56",
         "block-cursor-foreground": "#ffffff",
         "block-cursor-text-style": "none",
         "block-cursor-blurred-background": "#1d3346",
@@ -40,8 +40,8 @@ NIGHT = Theme(
         "scrollbar-background-hover": "#121922",
         "scrollbar-background-active": "#121922",
         "scrollbar-corner-color": "#121922",
-        "muted": "#8b9cad",
-        "faint": "#5b6b7b",
+        "muted": "#9aabbc",
+        "faint": "#7a8da0",
     },
 )
 

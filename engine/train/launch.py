@@ -275,7 +275,9 @@ def _enter_restart(folder: RunFolder) -> None:
     if newest is not None:
         now = time.time()
         checkpoint = store.newest_checkpoint()
-        text = "A process of the training ended; all of them are started again from the newest good checkpoint."
+        text = (
+            "A process of the training ended; all of them are started again from the newest good checkpoint."
+        )
         store.queue(
             EventRow(at=now, level="warning", source="trainer", kind="restart", text=text),
             msgspec.structs.replace(newest, ended_at=now, outcome="a process of it ended"),

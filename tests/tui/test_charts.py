@@ -1,5 +1,7 @@
 """The drawing widgets: what they draw, and that they send only what changed."""
 
+import re
+
 import pytest
 from textual.app import App, ComposeResult
 from textual.geometry import Region
@@ -7,7 +9,7 @@ from textual.geometry import Region
 from engine.records import Bucket, LossPoint, Series
 from tests.tui.recorded import losses
 from tui.theme import NIGHT
-from tui.widgets.axis import column_means, nice_step, x_end, y_range
+from tui.widgets.axis import column_means, nice_step, x_axis, x_end, y_range
 from tui.widgets.lines import crop, length, wrap
 from tui.widgets.loss_chart import LossChart
 from tui.widgets.trend import trend
@@ -32,13 +34,14 @@ def series(*means: float | None) -> Series:
 
 
 def test_a_gap_stays_a_gap_and_the_ends_of_the_scale_are_reached() -> None:
-    assert trend(series(0, 10, 20, None, None, None, 30, 40), 8, 1, 1.0) == ["▁▃▅   ▆█"]
-    assert trend(series(0, 8, 16, 24), 4, 2, 1.0) == ["  ▃█", "▁▆██"]
-    assert trend(series(), 4, 1, 1.0) == ["    "]
+    assert trend(series(0, 10, 20, None, None, None, 30, 40), 8, 1, 0, 40) == ["▁▃▅   ▆█"]
+    assert trend(series(0, 8, 16, 24), 4, 2, 0, 24) == ["  ▃█", "▁▆██"]
+    assert trend(series(3.1, 3.2), 2, 1, 0, 4) == ["▆▇"], "three quarters full, whatever it was before"
+    assert trend(series(), 4, 1, 0, 1) == ["    "]
 
 
 def test_a_slow_sensor_is_no_gap() -> None:
-    assert " " not in trend(series(5, None, 5, None, 5, None, 5), 7, 1, 10.0)[0]
+    assert " " not in trend(series(5, None, 5, None, 5, None, 5), 7, 1, 0, 10)[0]
 
 
 def test_axes_hold_still_while_the_curve_grows() -> None:
@@ -82,7 +85,12 @@ async def test_chart_shows_both_series_with_numbers_and_sends_only_what_changed(
         chart.show(points, points[::40], 1_000_000)
         await pilot.pause()
         assert "training" in chart.plain and "◆ validation" in chart.plain
-        assert chart.plain.count("◆") > 4 and "500 k tokens" in chart.plain and "3.0┤" in chart.plain
+        assert (
+            chart.plain.count("◆") > 4
+            and "0 tokens" in chart.plain
+            and "500 k" in chart.plain
+            and "3.0┤" in chart.plain
+        )
         original = chart.refresh
         chart.refresh = lambda *regions, **options: (sent.extend(regions), original(*regions, **options))[1]  # type: ignore[method-assign]
         chart.show(points, points[::40], 1_000_000)
@@ -102,3 +110,24 @@ async def test_chart_survives_infinities_and_tiny_panels() -> None:
         assert "none" in chart.plain
         chart.show((LossPoint(tokens=1, loss=3.0), LossPoint(tokens=2, loss=float("nan"))), (), 10)
         assert "training" in chart.plain
+
+
+@pytest.mark.parametrize("width", [24, 46, 60, 90, 130])
+@pytest.mark.parametrize("ends", [(0, 500_170_752), (403_000_000, 411_000_000), (0, 2_003_000)])
+@pytest.mark.parametrize("is_short", [False, True])
+def test_numbers_on_the_x_axis_stand_where_they_say(
+    width: int, ends: tuple[int, int], is_short: bool
+) -> None:
+    row = "".join(text for text, _ in x_axis(ends, width, 3, "", is_short=is_short)[-1])
+    found = [(m.start(), float(m[1]), m[2]) for m in re.finditer(r"(\d[\d.]*)(?: ([kM]))?(?=[ ─]|$)", row)]
+    assert len(found) >= (2 if width < 46 else 3) and "tokens" in row
+    for start, number, suffix in found:
+        value = number * {"M": 1e6, "k": 1e3}.get(suffix or "", 1)
+        place = 3 + (value - ends[0]) / (ends[1] - ends[0]) * (width - 1)
+        assert start - 7 <= place <= start + 14, (row, number)
+        assert abs(value / 1000 - round(value / 1000)) < 1e-6
+
+
+def test_an_axis_names_multiples_of_one_step() -> None:
+    row = "".join(text for text, _ in x_axis((403_000_000, 411_000_000), 90, 3, "", is_short=False)[-1])
+    assert re.findall(r"\d+", row) == ["404", "406", "408", "410"]

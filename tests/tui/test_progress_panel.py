@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from engine.records import RunState
-from tests.tui.recorded import replace, snapshot, with_long_reason
+from tests.tui.recorded import RecordedBridge, in_state, replace, snapshot
+from tests.tui.test_screens import opened, text, until
+from tui.verbs import state_sign
+from tui.widgets.lines import BAD, DOUBTFUL, TEXT
 from tui.widgets.progress_panel import ProgressPanel
 
 
@@ -28,12 +31,52 @@ def test_no_row_is_wider_than_the_panel(width: int) -> None:
     assert len(numbers(width, mfu_frac=0.999)) <= width
 
 
-@pytest.mark.parametrize("width", [60, 80, 120])
-def test_a_long_reason_leaves_room_for_the_key(width: int) -> None:
+def drawn(state: str, width: int = 120) -> list[list[tuple[str, str]]]:
     panel = ProgressPanel()
-    panel.show(with_long_reason())
-    notes = ["".join(text for text, _ in line) for line in panel.draw(width, 5)[3:]]
-    assert len(notes) == 2 and all(len(note) <= width for note in notes)
-    told = " ".join(notes)
-    assert told.startswith("The trainer ended with exit code 1") and "…" in told
-    assert told.endswith("Press r to go on from the newest checkpoint.")
+    panel.show(in_state(state))
+    return panel.draw(width, 9)
+
+
+@pytest.mark.parametrize(
+    "state", ["running", "paused", "stale", "failed", "abandoned", "finished", "preparing"]
+)
+def test_the_bar_has_the_colour_of_its_state(state: str) -> None:
+    shot = in_state(state)
+    assert drawn(state)[1][0][1] == state_sign(shot.status, shot.is_stale)[2]
+
+
+def test_what_is_the_matter_is_told_apart_from_what_to_do() -> None:
+    styles = {
+        state: [line[0][1] for line in drawn(state, 76)[3:]] for state in ("failed", "abandoned", "stale")
+    }
+    assert styles == {"failed": [BAD, BAD, TEXT], "abandoned": [BAD, TEXT], "stale": [DOUBTFUL, TEXT]}, styles
+    for state in styles:
+        assert "8 shows its" in "".join(words for line in drawn(state)[3:] for words, _ in line)
+
+
+def test_a_run_that_has_finished_says_where_its_model_is() -> None:
+    shot = in_state("finished")
+    told = "".join(words for line in drawn("finished", 200)[3:] for words, _ in line)
+    assert f"runs/{shot.status.id}/model; 7 lets it speak, 3 shows what it cost." in told
+
+
+def test_a_long_reason_leaves_what_to_press_in_sight() -> None:
+    panel, shot = ProgressPanel(), in_state("failed")
+    panel.show(replace(shot, status=replace(shot.status, reason="it broke " * 60)))
+    told = ["".join(words for words, _ in line) for line in panel.draw(80, 9)]
+    assert len(told) == 6 and told[4].endswith("…") and "Press r" in told[5]
+
+
+def test_what_was_not_read_yet_is_no_zero() -> None:
+    assert "epoch —/" in numbers(200, tokens=None)
+
+
+async def test_a_silent_run_offers_neither_pause_nor_save_brightly() -> None:
+    bridge = RecordedBridge(in_state("stale"))
+    async with opened(bridge) as (app, pilot):
+        await until(pilot, lambda: "RUNNING, SILENT" in text(app))
+        active = app.screen.active_bindings
+        assert not active["p"].enabled and not active["c"].enabled and active["x"].enabled
+        await pilot.press("p", "c")
+        await pilot.pause(0.05)
+        assert not bridge.asked

@@ -33,7 +33,8 @@ async def test_every_size_stands_there_and_the_chart_comes_back_with_the_trainin
         for words in ("2.93 GiB", "3.15 k", "works", "slower", "trying", "191 MiB"):
             assert words in text
         assert len([line for line in text.splitlines() if "GiB" in line or "trying" in line]) == 6
-        assert "finding the batch size: 32 sequences" in screen.progress.plain
+        assert "batch size: trying 32 sequences at a time" in screen.progress.plain
+        assert "RTX 2050" in screen.progress.plain and "finding" not in screen.progress.plain, "said once"
         assert "3.15 k tokens/s at best" in screen.progress.plain
         bridge.shots[shot.status.id] = snapshot(RunState.RUNNING)
         await pilot.pause(1.3)

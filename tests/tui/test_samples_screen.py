@@ -141,7 +141,7 @@ async def test_who_was_away_is_told_and_the_key_that_closes_does_nothing_else(si
             "GPU 84 °C",
             "13 min 0 s",
             "7 min 0 s later than expected",
-            "! restart",
+            "! The trainer ended with signal SIGKILL",
         ):
             assert fact in shown
         await pilot.press("p")

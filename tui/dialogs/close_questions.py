@@ -19,6 +19,7 @@ _NAME_WIDTH = 48
 class CloseQuestion(Dialog[bool]):
     """Whether programs are asked to end; True: ask them."""
 
+    IS_DESTRUCTIVE = True
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "dismiss(True)", "Close them", id="close.yes"),
         Binding("n,escape", "dismiss(False)", "Leave them", id="close.no"),
@@ -38,6 +39,7 @@ class CloseQuestion(Dialog[bool]):
 class KillQuestion(Dialog[bool]):
     """Whether programs that did not end are killed; True: kill them."""
 
+    IS_DESTRUCTIVE = True
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "dismiss(True)", "Kill them", id="kill.yes"),
         Binding("n,escape", "dismiss(False)", "Leave them", id="kill.no"),

@@ -14,6 +14,7 @@ from tui.own_keys import key
 class StopRunDialog(Dialog[bool]):
     """Whether to stop a run; True: stop it."""
 
+    IS_DESTRUCTIVE = True
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "dismiss(True)", "Stop the run", id="stop.yes"),
         Binding("n,escape", "dismiss(False)", "Leave it", id="stop.no"),
@@ -59,6 +60,7 @@ class WelcomeDialog(Dialog[bool]):
 class UnsavedDialog(Dialog[bool]):
     """Whether changes of the settings may be lost; True: leave without them."""
 
+    IS_DESTRUCTIVE = True
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "dismiss(True)", "Leave", id="unsaved.yes"),
         Binding("n,escape", "dismiss(False)", "Stay", id="unsaved.no"),

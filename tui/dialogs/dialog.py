@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar, Generic, TypeVar
 
 from textual.app import ComposeResult
 from textual.await_complete import AwaitComplete
 from textual.binding import Binding
-from textual.containers import Vertical
+from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
+from textual.events import Resize
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from tui import format as fmt
+from tui.language import tr
+from tui.widgets.lines import after_key, wrap
 
 Result = TypeVar("Result")
+
+KEY_STYLE, WORDS_STYLE = "bold $primary", "$foreground"
+_WIDTH, _MOST_SHARE_PCT = 72, 94
+_FRAME_CELLS, _FRAME_ROWS = 6, 4
+"""What the frame and the blanks within it take of the box."""
+_GAP = 6
 
 
 class Question(ModalScreen[Result], Generic[Result]):
@@ -31,20 +41,25 @@ class Question(ModalScreen[Result], Generic[Result]):
 
 
 class Dialog(Question[Result], Generic[Result]):
-    """A title, text, whatever the dialog adds, and the keys that answer it."""
+    """A title, text, whatever the dialog adds, and the keys that answer it; a long text scrolls between them."""
 
-    DEFAULT_CSS: ClassVar[str] = """
-    Dialog {
+    IS_DESTRUCTIVE: ClassVar[bool] = False
+    """Whether its first answer cannot be taken back."""
+    SCROLLS: ClassVar[bool] = False
+    """Whether keys scroll its text."""
+    DEFAULT_CSS: ClassVar[str] = f"""
+    Dialog {{
         align: center middle;
         background: $background 60%;
-        & > #box {
-            width: 72; max-width: 94%; height: auto; max-height: 94%;
+        & > #box {{
+            width: {_WIDTH}; max-width: {_MOST_SHARE_PCT}%; height: auto; max-height: {_MOST_SHARE_PCT}%;
             background: $surface; border: round $primary; border-title-color: $foreground;
-            border-title-style: bold; padding: 1 2; overflow-y: auto;
-        }
-        & #text { width: 100%; height: auto; }
-        & #keys { width: 100%; height: auto; margin-top: 1; color: $muted; }
-    }
+            border-title-style: bold; padding: 1 1 1 2; overflow: hidden;
+        }}
+        & #text {{ width: 100%; height: auto; scrollbar-size-vertical: 1; }}
+        & #words {{ width: auto; height: auto; }}
+        & #keys {{ width: 100%; height: auto; margin-top: 1; color: $foreground; }}
+    }}
     """
 
     def __init__(self, title: str, text: str, keys: str) -> None:
@@ -57,19 +72,75 @@ class Dialog(Question[Result], Generic[Result]):
         """The box."""
         with Vertical(id="box") as box:
             box.border_title = Content(self._heading)
-            yield Static(Content(self._text), id="text")
+            with VerticalScroll(id="text", can_focus=False):
+                yield Static(self.told(self._cells()), id="words")
             yield from self.compose_answer()
-            yield Static(Content(self._own(self._keys)), id="keys")
+            yield Static(self._told_keys(), id="keys")
 
-    def _own(self, keys: str) -> str:
-        """The row of keys with the person's own in their places."""
+    def told(self, width: int) -> Content:
+        """The text in rows of so many cells; what goes on stands below its own beginning."""
+        return Content("\n".join(wrap(self._text, width, after_key)))
+
+    def _cells(self) -> int:
+        return max(1, min(_WIDTH, self.app.size.width * _MOST_SHARE_PCT // 100) - _FRAME_CELLS)
+
+    def on_mount(self) -> None:
+        """Fit the text in, once its height is known."""
+        self.call_after_refresh(self._fit)
+
+    def on_resize(self, event: Resize) -> None:
+        """The rows are others where the screen is."""
+        if (words := self.query_one_optional("#words", Static)) is not None:
+            words.update(self.told(self._cells()))
+            self.call_after_refresh(self._fit)
+
+    def _fit(self) -> None:
+        """The text gives way, and says how to go on in it; the keys stay in sight."""
+        if not self.is_attached:
+            return
+        box, text, words = self.query_one("#box"), self.query_one("#text"), self.query_one("#words")
+        below = sum(
+            child.outer_size.height + child.styles.margin.height
+            for child in box.children
+            if child is not text
+        )
+        room = max(2, self.app.size.height * _MOST_SHARE_PCT // 100 - _FRAME_ROWS - below)
+        text.styles.max_height = room
+        has_more = self.SCROLLS and words.outer_size.height > room
+        self.query_one("#keys", Static).update(self._told_keys(has_more=has_more))
+
+    def scroll_text(self, rows: int) -> None:
+        """Move in a text that is longer than its place."""
+        self.query_one("#text").scroll_relative(y=rows, animate=False)
+
+    @property
+    def has_more_text(self) -> bool:
+        """Whether the text is longer than its place."""
+        return self.query_one("#text").max_scroll_y > 0
+
+    def _told_keys(self, *, has_more: bool = False) -> Content:
+        """The row of keys, the person's own in their places."""
+        answers = [self._own(part) for part in re.split(r" {4,}", self._keys)]
+        if has_more:
+            answers.append(tr("↑ ↓  more"))
+        gap = _GAP if sum(map(len, answers)) + _GAP * (len(answers) - 1) <= self._cells() else 3
+        told = Content("")
+        for number, answer in enumerate(answers):
+            key, between, words = answer.partition("  ")
+            is_grave = self.IS_DESTRUCTIVE and not number
+            style = "bold $error" if is_grave else KEY_STYLE
+            told += Content(" " * gap if number else "")
+            told += Content.styled(key, style) + Content(between)
+            told += Content.styled(words, "$error") if is_grave else Content(words)
+        return told
+
+    def _own(self, answer: str) -> str:
         own = getattr(self.app, "own_keys", {})
         if not own:
-            return keys
+            return answer
         from tui.keymap import retold
 
-        bindings = [binding for binding in self.BINDINGS if isinstance(binding, Binding)]
-        return "      ".join(retold(part, bindings, own) for part in keys.split("      "))
+        return retold(answer, [each for each in self.BINDINGS if isinstance(each, Binding)], own)
 
     def compose_answer(self) -> ComposeResult:
         """What stands between the text and the keys: nothing, unless a dialog asks for more than yes or no."""

@@ -15,6 +15,7 @@ from tui.language import tr
 class RemoveRunDialog(Dialog[bool]):
     """True: remove it."""
 
+    IS_DESTRUCTIVE = True
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "dismiss(True)", "Remove", id="remove.yes"),
         Binding("n,escape", "dismiss(False)", "Leave it", id="remove.no"),

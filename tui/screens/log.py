@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, ClassVar
 from textual import getters, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.content import Content
 from textual.widgets import Input, Static
 
 from engine.errors import EngineError
@@ -85,7 +84,7 @@ no time of their own: theirs is when the supervisor saw them.
 
     def compose_room(self) -> ComposeResult:
         """The lines, the selected one, and the line to search with."""
-        yield Static(Content(no_run_yet()), id="nothing")
+        yield Static(no_run_yet(), id="nothing")
         yield LogRows(id="rows")
         yield LineInput(tr("search for"), id="search")
         yield LinePanel(id="line")

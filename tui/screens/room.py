@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, ClassVar
 from textual import getters
 from textual.app import ComposeResult
 from textual.binding import ActiveBinding, Binding
+from textual.content import Content
 from textual.screen import Screen
+from textual.widget import Widget
 
+from tui.dialogs.dialog import KEY_STYLE, WORDS_STYLE
 from tui.dialogs.help import HelpDialog
 from tui.language import tr
 from tui.modes import MODES
@@ -32,13 +35,15 @@ Everywhere
 """
 
 
-def no_run_yet() -> str:
-    """What a screen about a run says where there is none."""
-    return tr(
+def no_run_yet() -> Content:
+    """What a screen about a run says where there is none, its keys as the footer has them."""
+    said = tr(
         "No run yet. Press {checks} for the checks, and {start} there to start one.",
-        checks=key("app.preflight"),
-        start=key("preflight.start"),
+        checks=f"\0{key('app.preflight')}\0",
+        start=f"\0{key('preflight.start')}\0",
     )
+    parts = enumerate(said.split("\0"))
+    return Content.assemble(*((part, KEY_STYLE if at % 2 else WORDS_STYLE) for at, part in parts))
 
 
 class RoomScreen(Screen[None]):
@@ -49,6 +54,7 @@ class RoomScreen(Screen[None]):
     """What the screen is for and its keys, in plain text."""
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-tall")]
+    ALLOW_IN_MAXIMIZED_VIEW = f"{HeaderLine.__name__}, {KeyLine.__name__}"
     _offered: tuple[object, ...] = ()
     header = getters.query_one(HeaderLine)
 
@@ -80,6 +86,7 @@ class RoomScreen(Screen[None]):
         self.watch(self.app, "snapshot", self._show_state)
         self.watch(self.app, "runs", self._show_state)
         self.watch(self.app, "own_keys", self._show_state)
+        self.watch(self, "maximized", self.refresh_bindings, init=False)
 
     def _show_state(self) -> None:
         self.header.show(self.room_app.snapshot, self.room_app.runs)
@@ -97,6 +104,17 @@ class RoomScreen(Screen[None]):
         if facts != self._offered:
             self._offered = facts
             self.refresh_bindings()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Zoom is offered where there is a panel in sight to show large."""
+        if action == "toggle_maximised":
+            return self.maximized is not None or self._can_maximise()
+        return super().check_action(action, parameters)
+
+    def _can_maximise(self) -> bool:
+        if not self.is_mounted or (panel := self.panel_to_maximise()) is None:
+            return False
+        return all(node.display for node in panel.ancestors_with_self if isinstance(node, Widget))
 
     def panel_to_maximise(self) -> Panel | None:
         """The panel that z means: the one with the focus."""

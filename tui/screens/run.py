@@ -8,7 +8,6 @@ from textual import getters, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
-from textual.content import Content
 from textual.widgets import Static
 
 from engine.records import RunSnapshot, RunState, TimeSpan
@@ -25,7 +24,7 @@ from tui.widgets.facts_panel import Fact, FactsPanel
 from tui.widgets.lines import BLUE, ORANGE, STRONG, TEXT
 from tui.widgets.loss_chart import LossChart
 from tui.widgets.panel import Panel
-from tui.widgets.progress_panel import ProgressPanel, epochs
+from tui.widgets.progress_panel import ProgressPanel
 from tui.widgets.ramp_panel import RampPanel
 from tui.widgets.sensors_panel import SensorsPanel, gauges
 from tui.widgets.text_panels import EventsPanel, SamplePanel
@@ -82,7 +81,7 @@ as slow as it went so far, with validations and cooling.
 
     def compose_room(self) -> ComposeResult:
         """Progress above, the panels in a grid below."""
-        yield Static(Content(no_run_yet()), id="nothing")
+        yield Static(no_run_yet(), id="nothing")
         yield ProgressPanel()
         with Container(id="panels"):
             yield LossChart(id="loss")
@@ -105,7 +104,8 @@ as slow as it went so far, with validations and cooling.
         self.progress.show(snapshot, app.trouble, app.asked_verb)
         self._set_state_classes(snapshot)
         status = snapshot.status if snapshot else None
-        self.offer(_has_curves(snapshot), status and (status.state, possible_verbs(status)))
+        facts = status and (status.state, possible_verbs(status), snapshot and snapshot.is_stale)
+        self.offer(_has_curves(snapshot), facts)
         if snapshot is None:
             return
         self._show_ramp(snapshot)
@@ -117,6 +117,7 @@ as slow as it went so far, with validations and cooling.
             waiting_for,
             is_part=snapshot.span is not None and not snapshot.span.is_whole,
         )
+        self.numbers.border_title = tr("At the end") if snapshot.status.state.is_over else tr("Now")
         self.numbers.show(number_facts(snapshot))
         self.query_one(SensorsPanel).show(gauges(snapshot))
         self._name_span(snapshot)
@@ -155,7 +156,8 @@ as slow as it went so far, with validations and cooling.
         verbs = possible_verbs(snapshot.status) if snapshot else frozenset()
         is_paused = snapshot is not None and snapshot.status.state is RunState.PAUSED
         if action == "ask":
-            return parameters[0] in verbs
+            is_silent = snapshot is not None and snapshot.is_stale
+            return parameters[0] in verbs and (None if is_silent else True)
         if action == "unpause":
             return "resume" in verbs and is_paused
         if action == "resume":
@@ -247,31 +249,29 @@ _NUMBERS_HELP = mark(
 
 
 def number_facts(snapshot: RunSnapshot) -> list[Fact]:
-    """The numbers beside the chart, the most important first."""
+    """The numbers beside the chart that the line of progress has not, the most important first."""
     status = snapshot.status
     batch = f"{status.micro_batch or fmt.UNKNOWN} x {status.grad_accum or fmt.UNKNOWN}"
     checkpoint = tr("step {step}", step=snapshot.checkpoint.step) if snapshot.checkpoint else tr("none yet")
+    peak = [] if status.mfu_frac is None else [(tr("of peak"), fmt.percent(status.mfu_frac), TEXT)]
     return [
         (tr("loss"), fmt.number(status.loss, 3), BLUE),
         (tr("validation"), fmt.number(status.val_loss, 3), ORANGE),
         _memory_fact(snapshot),
-        (tr("of peak"), fmt.percent(status.mfu_frac), TEXT),
+        *_heat_facts(snapshot),
+        *peak,
         (tr("J/token"), fmt.number(_joules_per_token(snapshot), 4), TEXT),
         (tr("learn. rate"), fmt.rate(snapshot.learning_rate), TEXT),
         (tr("bits a byte"), fmt.number(status.val_bits_per_byte, 3), STRONG),
-        (tr("tokens/s"), fmt.count(status.tokens_per_second), TEXT),
-        (tr("epoch"), epochs(snapshot), TEXT),
-        (tr("step"), f"{fmt.UNKNOWN if status.step is None else status.step}/{status.steps}", TEXT),
-        (tr("batch"), batch, TEXT),
-        (tr("restarts"), str(status.restarts), TEXT),
-        (tr("checkpoint"), checkpoint, TEXT),
         (tr("gradient"), fmt.number(snapshot.grad_norm, 2), TEXT),
+        (tr("batch"), batch, TEXT),
+        (tr("checkpoint"), checkpoint, TEXT),
+        (tr("restarts"), str(status.restarts), TEXT),
         (tr("elapsed"), fmt.duration(status.elapsed_s), TEXT),
+        *_meter_facts(snapshot),
         (tr("context"), str(snapshot.plan.shape.context), TEXT),
         (tr("precision"), snapshot.plan.precision, TEXT),
         (tr("optimizer"), snapshot.plan.optimizer, TEXT),
-        *_meter_facts(snapshot),
-        *_heat_facts(snapshot),
     ]
 
 

@@ -9,7 +9,6 @@ from textual import getters, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
-from textual.content import Content
 from textual.widgets import DataTable, Input, Static
 
 from engine.errors import EngineError
@@ -84,7 +83,7 @@ Every run of this workspace, newest first.
     def compose_room(self) -> ComposeResult:
         """The table, and more on the selected run."""
         yield RunTable(columns(self._letter_of), id="table")
-        yield Static(Content(no_run_yet()), id="nothing")
+        yield Static(no_run_yet(), id="nothing")
         with Horizontal(id="below"):
             yield FactsPanel(
                 tr("Selected run"),

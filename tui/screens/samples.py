@@ -10,7 +10,6 @@ from textual import getters, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Horizontal
-from textual.content import Content
 from textual.widgets import Static
 
 from engine.errors import EngineError
@@ -64,7 +63,7 @@ the settings; the list has the loss of each step.
 
     def compose_room(self) -> ComposeResult:
         """The steps, and two texts."""
-        yield Static(Content(no_run_yet()), id="nothing")
+        yield Static(no_run_yet(), id="nothing")
         with Container(id="room"):
             yield StepRows(id="steps")
             with Horizontal(id="texts"):

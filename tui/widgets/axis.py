@@ -12,6 +12,8 @@ from tui.widgets.lines import Line
 
 _SETTLED_FRAC = 0.06
 """Share of the x axis whose losses do not stretch a linear y axis: the fall from the random start."""
+_MOST_X_STEPS, _BETWEEN_NUMBERS = 6, 4
+"""Steps of the x axis at most, and the cells between two of its numbers."""
 _SUFFIXES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 
 
@@ -69,32 +71,65 @@ def ticks(low: float, high: float, step: float, num_rows: int) -> list[float]:
 
 
 def x_axis(ends: tuple[int, int], width: int, gutter: int, style: str, *, is_short: bool) -> list[Line]:
-    """The rule with its numbers below it, or in it where it is short."""
-    num_ticks = 2 if is_short or width < 48 else 4
+    """The rule with round numbers below it, or in it where it is short."""
     rule, labels = ["─"] * width, [" "] * width
+    into = rule if is_short else labels
+    start, end = ends
+    step = _x_step(start, end, width)
+    values = list(range(-(-start // step) * step, end + 1, step))
     # The two ends first: where it is narrow, the middle gives way.
-    for index in (num_ticks, 0, *range(1, num_ticks)):
-        place = round(index * (width - 1) / num_ticks)
-        value = ends[0] + (ends[1] - ends[0]) * index / num_ticks
-        text = _label(value, ends) + (tr(" tokens") if index == num_ticks else "")
-        start = min(max(0, place - len(text) // 2), width - len(text))
-        into = rule if is_short else labels
+    order = sorted(range(len(values)), key=lambda index: (0 < index < len(values) - 1, index))
+    places: dict[int, tuple[int, str]] = {}
+    for index in order:
+        place = round((values[index] - start) / max(1, end - start) * (width - 1))
+        text = _label(values[index], ends, step)
         if not is_short:
             rule[place] = "┬"
-        around = into[max(0, start - 1) : start + len(text) + 1]
-        if start < 0 or any(sign not in (" ", "─", "┬") for sign in around):
-            continue
-        into[start : start + len(text)] = text
+        if (left := _write(into, text, place - len(text) // 2)) is not None:
+            places[index] = left, text
+    for index in (len(values) - 1, 0):
+        if index in places and _add_unit(into, *places[index]):
+            break
     pad = " " * (gutter - 1)
     axis: Line = [(pad + "└" + "".join(rule), style)]
     return [axis] if is_short else [axis, [(pad + " " + "".join(labels), style)]]
 
 
-def _label(value: float, ends: tuple[int, int]) -> str:
+def _x_step(start: int, end: int, width: int) -> int:
+    """The smallest round step whose numbers have room beside each other."""
+    step = max(1, round(nice_step((end - start) / _MOST_X_STEPS)))
+    while True:
+        cells = len(_label(end, (start, end), step)) + _BETWEEN_NUMBERS
+        if (end // step - -(-start // step) + 1) * cells <= width or step >= end - start:
+            return step
+        step = round(nice_step(step * 1.5))
+
+
+def _write(into: list[str], text: str, wanted: int) -> int | None:
+    """Put a text where it is wanted, or as near as the edges allow; None where another stands there."""
+    left = min(max(0, wanted), len(into) - len(text))
+    around = into[max(0, left - 1) : left + len(text) + 1]
+    if left < 0 or any(sign not in (" ", "─", "┬") for sign in around):
+        return None
+    into[left : left + len(text)] = text
+    return left
+
+
+def _add_unit(into: list[str], left: int, text: str) -> bool:
+    """Name the unit behind a number, which moves to the left for it where it must."""
+    ground = into[left : left + len(text)]
+    into[left : left + len(text)] = " " * len(text)
+    if _write(into, text + tr(" tokens"), left) is not None:
+        return True
+    into[left : left + len(text)] = ground
+    return False
+
+
+def _label(value: float, ends: tuple[int, int], step: int) -> str:
     """A number of tokens, with as many digits as tell it from its neighbour."""
     start, end = ends
     if start == 0:
         return fmt.count(value)
     unit, suffix = next((unit, suffix) for unit, suffix in _SUFFIXES if end >= unit)
-    digits = max(0, min(6, math.ceil(-math.log10((end - start) / 4 / unit))))
-    return f"{value / unit:.{digits}f} {suffix}".rstrip()
+    digits = max(0, min(6, math.ceil(-math.log10(step / unit))))
+    return f"{fmt.number(value / unit, digits)} {suffix}".rstrip()

@@ -15,8 +15,9 @@ class CostPanel(Panel):
     """Money in the second column, what it is made of in the third; the sources below."""
 
     HELP = (
-        "What the run costs in electricity, for the whole machine at your price a kWh. To the end is projected from "
-        "the power and the speed so far. The cloud row is what the course's rented T4 came to."
+        "What the run costs in electricity, for the whole machine at your price a kWh. In the end is the "
+        "whole run: projected from the power and the speed so far. "
+        "The cloud row is what the course's rented T4 came to."
     )
 
     def __init__(self, *, id: str | None = None) -> None:
@@ -44,7 +45,7 @@ class CostPanel(Panel):
                 STRONG,
             ),
             _row(
-                tr("to the end"),
+                tr("in the end"),
                 fmt.money(cost.projected_cost, cost.currency),
                 _first_that_fits(basis_width, *_projected(cost)),
                 TEXT,
@@ -54,18 +55,21 @@ class CostPanel(Panel):
         if self._is_over:
             del rows[1]
         machine = tr(fmt.clean(cost.machine_source or mark("unknown")))
-        gpu = tr(fmt.clean(cost.gpu_source or mark("none")))
+        has_gpu = cost.gpu_source is not None or cost.gpu_energy_j is not None
+        gpu = tr(fmt.clean(cost.gpu_source or mark("unknown")))
         if height < 6:
-            source = _first_that_fits(
-                width - _LABEL_WIDTH,
-                tr("machine {machine}, GPU {gpu}", machine=machine, gpu=gpu),
-                f"{machine}, GPU {gpu}",
-            )
+            source = machine
+            if has_gpu:
+                source = _first_that_fits(
+                    width - _LABEL_WIDTH,
+                    tr("machine {machine}, GPU {gpu}", machine=machine, gpu=gpu),
+                    f"{machine}, GPU {gpu}",
+                )
             rows.append([(tr("source").ljust(_LABEL_WIDTH), MUTED), (source, FAINT)])
         else:
             rows += [
                 _row(tr("machine"), fmt.energy(cost.machine_energy_j), machine, TEXT),
-                _row("GPU", fmt.energy(cost.gpu_energy_j), gpu, TEXT),
+                *([_row("GPU", fmt.energy(cost.gpu_energy_j), gpu, TEXT)] if has_gpu else []),
                 _row(
                     tr("price"),
                     f"{fmt.short(cost.price_per_kwh)} {cost.currency}",
@@ -103,6 +107,9 @@ def _cloud_row(cost: CostView, basis_width: int) -> Line:
     hours = (
         f"{fmt.short(cloud.hours)} {tr('h')}" if cloud.hours and cloud.hours >= 24 else fmt.hours(cloud.hours)
     )
-    price = tr("{hours} at {price}", hours=hours, price=fmt.number(cloud.usd_per_hour, 2))
-    basis = _first_that_fits(basis_width, f"{price} USD, {tr(fmt.clean(cloud.kind))}", f"{price} USD", price)
+    price = fmt.number(cloud.usd_per_hour, 2)
+    full = tr("{hours}, {price}/h", hours=hours, price=f"{price} USD")
+    short = tr("{hours}, {price}/h", hours=hours, price=price)
+    told = (f"{full}, {tr(fmt.clean(cloud.kind))}", full, short, tr("{price}/h", price=price))
+    basis = _first_that_fits(basis_width, *told)
     return _row(tr("cloud {gpu}", gpu=gpu)[: _LABEL_WIDTH - 1], fmt.money(cloud.usd, "USD"), basis, ORANGE)

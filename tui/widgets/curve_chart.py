@@ -261,10 +261,21 @@ class CurveChart(Panel):
         if self.cursor_tokens is not None:
             return next((line for line in self._readings() if length(line) <= width), [])
         line: Line = []
+        rough: Line = []
         for curve in self._curves:
-            if curve.points:
-                line += [("  " if line else "", MUTED), (f"{curve.sign or '⠒⠒'} {curve.name}", curve.style)]
-        return line if length(line) <= width else []
+            if not curve.points:
+                continue
+            name = curve.name
+            if self._has_rough and not curve.sign:
+                name = tr("{name}, smoothed", name=name)
+                rough = [("  ⠒⠒", ROUGH), (" " + tr("as it was"), MUTED)]
+            line += [("  " if line else "", MUTED), (f"{curve.sign or '⠒⠒'} {name}", curve.style)]
+        return next((told for told in ([*line, *rough], line) if length(told) <= width), [])
+
+    @property
+    def _has_rough(self) -> bool:
+        """Whether the curve is drawn as it was too, beneath the smoothed one."""
+        return self.is_smooth and len(self._curves) <= 2
 
     def _readings(self) -> list[Line]:
         """What the cursor reads, the longest way of saying it first."""
@@ -299,7 +310,7 @@ class CurveChart(Panel):
                     if math.isfinite(point.loss):
                         field.mark(*scale.dot(point), curve.sign, curve.style)
                 continue
-            if self.is_smooth and len(self._curves) <= 2:
+            if self._has_rough:
                 _join(field, scale, column_means(curve.points, self._ends, field.width), ROUGH)
             points = self.drawn(curve)
             _join(field, scale, points, curve.style)
@@ -318,12 +329,22 @@ def _join(field: BrailleField, scale: _Scale, points: Sequence[LossPoint], style
 
 
 def smoothed(points: Sequence[LossPoint]) -> list[LossPoint]:
-    """An exponential mean that is not drawn to its beginning. Source: the bias correction of Adam, Kingma 2015."""
+    """The mean of an exponential mean from the left and one from the right: one alone would lag behind its data."""
+    losses = [point.loss for point in points]
+    forth, back = _exponential_means(losses), _exponential_means(losses[::-1])[::-1]
+    return [
+        LossPoint(tokens=point.tokens, loss=(one + other) / 2, step=point.step, at=point.at)
+        for point, one, other in zip(points, forth, back, strict=True)
+    ]
+
+
+def _exponential_means(values: Sequence[float]) -> list[float]:
+    """Not drawn to their beginning. Source: the bias correction of Adam, Kingma 2015."""
     mean, weight, found = 0.0, 0.0, []
-    for point in points:
-        mean = _SMOOTHING * mean + (1 - _SMOOTHING) * point.loss
+    for value in values:
+        mean = _SMOOTHING * mean + (1 - _SMOOTHING) * value
         weight = _SMOOTHING * weight + (1 - _SMOOTHING)
-        found.append(LossPoint(tokens=point.tokens, loss=mean / weight, step=point.step, at=point.at))
+        found.append(mean / weight)
     return found
 
 

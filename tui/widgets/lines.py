@@ -7,6 +7,9 @@ a screen that is alive once a second to a few hundred bytes.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+
 from rich.segment import Segment
 from rich.style import Style
 from textual.color import Color
@@ -172,18 +175,52 @@ def crop(line: Line, width: int) -> Line:
     return [*kept, ("…", kept[-1][1] if kept else MUTED)] if width > 0 else []
 
 
-def wrap(text: str, width: int) -> list[str]:
-    """Text broken into rows of at most `width` cells, at blanks where there are any near; newlines are kept."""
+def leading_blanks(paragraph: str) -> int:
+    """How far in a paragraph stands."""
+    return len(paragraph) - len(paragraph.lstrip(" "))
+
+
+_KEY_CELL = re.compile(r" *(?:\S+ )*\S+ {2,}(?=\S)")
+
+
+def after_key(paragraph: str) -> int:
+    """Where the text begins of a row that has a key or a label before it."""
+    found = _KEY_CELL.match(paragraph)
+    return found.end() if found else leading_blanks(paragraph)
+
+
+def wrap(text: str, width: int, indent_of: Callable[[str], int] = leading_blanks) -> list[str]:
+    """Text broken into rows of at most `width` cells, at blanks; newlines are kept.
+
+    A word is broken only where no row holds it. What goes on stands as far in as its paragraph, or as `indent_of` says.
+    """
     rows: list[str] = []
     for paragraph in text.split("\n"):
+        indent = min(indent_of(paragraph), width // 2)
         left = paragraph
         while length([(left, "")]) > width > 0:
             piece = Strip([Segment(left)]).crop(0, width).text.rstrip()
-            blank = piece.rfind(" ")
-            if len(left) > len(piece) and left[len(piece)] != " " and blank > len(piece) // 2:
-                piece = piece[:blank]
-            piece = piece or left[:1]
+            blank = piece.rfind(" ", indent)
+            if left[len(piece) : len(piece) + 1] != " " and blank >= 0 and piece[:blank].strip():
+                word = left[blank + 1 : blank + 2 + width].partition(" ")[0]
+                if length([(word, "")]) <= width - indent:
+                    piece = piece[:blank].rstrip()
+            if len(piece) <= indent:
+                piece = left[: indent + 1]
             rows.append(piece)
-            left = left[len(piece) :].lstrip(" ")
+            left = " " * indent + left[len(piece) :].lstrip(" ")
         rows.append(left)
     return rows
+
+
+def said_and_gone_on(said: str, gone_on: str, width: int) -> list[Line]:
+    """A prompt in grey and what follows it in rows."""
+    lines: list[Line] = []
+    grey_left = sum(not character.isspace() for character in said)
+    for row in wrap((said + gone_on).rstrip(), width):
+        at = 0
+        while at < len(row) and grey_left > 0:
+            grey_left -= not row[at].isspace()
+            at += 1
+        lines.append([(row[:at], MUTED), (row[at:], TEXT)] if at else [(row, TEXT)])
+    return lines

@@ -24,6 +24,7 @@ _SOURCE_WIDTH = 11
 class LogRows(Rows):
     """One line an event or a line of output; what is searched for is marked."""
 
+    has_own_place = True
     HELP = (
         "Events and the output of the run's processes, oldest first. ! is a warning, ✗ an error, | a line that a "
         "process has printed, whose time is that of the next look at it. What is not read of a large log is a line "

@@ -19,7 +19,7 @@ class Panel(Lines, can_focus=True):
     Panel {
         border: round $border-blurred;
         border-title-color: $muted;
-        border-subtitle-color: $faint;
+        border-subtitle-color: $muted;
         padding: 0 1;
         &:focus { border: round $border; border-title-color: $foreground; }
     }

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 
+from textual.events import Resize
+
 from engine.records import ProgressRow, RunSnapshot, RunState
 from tui import format as fmt
 from tui.language import capitals, tr, trn
 from tui.own_keys import key
 from tui.verbs import state_sign, verb_word
 from tui.widgets.lines import (
-    BLUE,
+    BAD,
     DOUBTFUL,
     FAINT,
     MUTED,
@@ -24,17 +26,18 @@ from tui.widgets.lines import (
     wrap,
 )
 
+_NUM_ROWS = 3
+_MOST_NOTES, _MOST_NOTE_ROWS = 3, 2
+"""Rows of all notes, and of one."""
 _LEAST_RANGE_S = 120.0
 """A range of the end that is narrower says nothing in hours and minutes."""
 
 
 class ProgressPanel(Lines):
-    """Three rows, and up to two more with a reason where there is something to say."""
+    """Three rows, and up to three more with a reason where there is something to say."""
 
     DEFAULT_CSS = """
     ProgressPanel { height: 3; padding: 0 2; }
-    ProgressPanel.-one-line-more { height: 4; }
-    ProgressPanel.-two-lines-more { height: 5; }
     """
 
     def __init__(self, *, id: str | None = None) -> None:
@@ -46,25 +49,28 @@ class ProgressPanel(Lines):
     def show(self, snapshot: RunSnapshot | None, trouble: str = "", asked: str = "") -> None:
         """Show another state; `trouble` is why nothing new can be read, `asked` the verb that awaits its answer."""
         self._snapshot, self._trouble, self._asked = snapshot, trouble, asked
-        num_rows = len(self._notes(self.size.width)) if self.size.width else 0
-        self.set_class(num_rows == 1, "-one-line-more")
-        self.set_class(num_rows == 2, "-two-lines-more")
+        self._fit()
         self.redraw()
+
+    def on_resize(self, event: Resize) -> None:
+        """The notes wrap anew."""
+        self._fit()
+
+    def _fit(self) -> None:
+        """As many rows as there is to say."""
+        has_notes = self._snapshot is not None and self.size.width > 0
+        num_rows = _NUM_ROWS + (len(self._notes(self.size.width)) if has_notes else 0)
+        if self.outer_size.height != num_rows:
+            self.styles.height = num_rows
 
     def draw(self, width: int, height: int) -> list[Line]:
         """State and name, the bar, the numbers, the notes."""
         snapshot = self._snapshot
         if snapshot is None:
-            return [[(note, DOUBTFUL if self._trouble else MUTED)] for note in self._notes(width)]
+            return self._notes(width)[:_NUM_ROWS]
         sign, word, style = state_sign(snapshot.status, snapshot.is_stale)
-        phase = (
-            tr("{verb} asked, waiting", verb=verb_word(self._asked))
-            if self._asked
-            else fmt.said(snapshot.phase)
-        )
         left: Line = [(f"{sign} {capitals(word)}", style)]
-        is_doing = not snapshot.is_stale and not snapshot.status.state.is_over
-        if is_doing and phase and phase != word:
+        if (phase := self._phase(snapshot)) and phase != word:
             left.append((f"  {phase}", TEXT))
         device = fmt.clean(snapshot.plan.device.name)
         parameters = fmt.count(snapshot.plan.shape.parameters)
@@ -75,33 +81,46 @@ class ProgressPanel(Lines):
             ],
             max(0, width - length(left) - 2),
         )
-        rows = [ruled(left, right, width), _bar(snapshot, width), _numbers(snapshot, width)]
-        return [*rows, *([(note, self._note_style())] for note in self._notes(width))]
+        rows = [ruled(left, right, width), _bar(snapshot, width, style), _numbers(snapshot, width)]
+        return [*rows, *self._notes(width)]
 
-    def _note_style(self) -> str:
-        is_bad = self._trouble or (self._snapshot and self._snapshot.is_stale)
-        return DOUBTFUL if is_bad else TEXT
+    def _phase(self, snapshot: RunSnapshot) -> str:
+        """What it is doing; nothing where the numbers say so already."""
+        if self._asked:
+            return tr("{verb} asked, waiting", verb=verb_word(self._asked))
+        is_told = snapshot.ramp or (
+            snapshot.status.state is RunState.PREPARING and snapshot.progress is not None
+        )
+        if is_told or snapshot.is_stale or snapshot.status.state.is_over:
+            return ""
+        return fmt.said(snapshot.phase)
 
-    def _notes(self, width: int) -> list[str]:
-        """Up to two rows: what is the matter, and what to press."""
+    def _notes(self, width: int) -> list[Line]:
+        """A few rows: what is the matter, and what to press."""
         if self._snapshot is None:
-            return wrap(self._trouble or tr("Reading the run …"), width)[:2]
-        text = self._trouble or _notice(self._snapshot)
-        rows = wrap(text, width) if text else []
-        # A long reason is shortened, so that the key is told behind it.
-        for most in range(2 * width, 0, -4):
-            if len(rows) <= 2 or self._trouble:
-                break
-            rows = wrap(_notice(self._snapshot, most), width)
-        return rows if len(rows) <= 2 else [rows[0], rows[1][: width - 1] + "…"]
+            told = [(self._trouble, DOUBTFUL) if self._trouble else (tr("Reading the run …"), MUTED)]
+        else:
+            told = [(self._trouble, DOUBTFUL)] if self._trouble else _notices(self._snapshot)
+        rows = [[(row, style)] for text, style in told for row in _at_most(wrap(text, width), width)]
+        one: Line = [(" " * bool(at) + text, style) for at, (text, style) in enumerate(told)]
+        return [one] if told and length(one) <= width else rows[:_MOST_NOTES]
 
 
-def _notice(snapshot: RunSnapshot, most: int | None = None) -> str:
-    """What is to be known of its state; of the reason `most` characters, None: all of it."""
+def _at_most(rows: list[str], width: int) -> list[str]:
+    """The first rows of a note, with an ellipsis where it goes on."""
+    if len(rows) <= _MOST_NOTE_ROWS:
+        return rows
+    return [*rows[: _MOST_NOTE_ROWS - 1], rows[_MOST_NOTE_ROWS - 1][: width - 1] + "…"]
+
+
+def _notices(snapshot: RunSnapshot) -> list[tuple[str, str]]:
+    """What is the matter, and what to do about it."""
     status = snapshot.status
     reason = fmt.said(status.reason or "")
-    if most is not None and len(reason) > most:
-        reason = f"{reason[: most - 1].rstrip()}…"
+    resume, log = key("run.resume"), key("app.log")
+    go_on = tr(
+        "Press {key} to go on from the newest checkpoint; {log} shows its output.", key=resume, log=log
+    )
     if snapshot.is_stale:
         silent = (
             tr("Silent for {duration}", duration=fmt.duration(snapshot.silent_s))
@@ -109,28 +128,33 @@ def _notice(snapshot: RunSnapshot, most: int | None = None) -> str:
             else tr("Never answered")
         )
         if status.state is RunState.FAILED:
-            return tr(
-                "{silent}: its supervisor is gone. Press {key} to go on from the newest checkpoint.",
-                silent=silent,
-                key=key("run.resume"),
-            )
-        return tr("{silent}: these are the last numbers known.", silent=silent)
+            return [(tr("{silent}: its supervisor is gone.", silent=silent), BAD), (go_on, TEXT)]
+        last_words = tr("It may wait for the disk, or sleep; {log} shows its last words.", log=log)
+        return [
+            (tr("{silent}: these are the last numbers known.", silent=silent), DOUBTFUL),
+            (last_words, TEXT),
+        ]
     if status.state is RunState.PAUSED:
-        return tr("{reason} Press {key} to go on.", reason=reason or tr("Paused."), key=key("run.unpause"))
-    if status.state in (RunState.FAILED, RunState.STOPPED):
-        unknown = tr("Stopped.") if status.state is RunState.STOPPED else tr("No reason was given.")
-        return tr(
-            "{reason} Press {key} to go on from the newest checkpoint.",
-            reason=reason or unknown,
-            key=key("run.resume"),
-        )
+        told = tr("{reason} Press {key} to go on.", reason=reason or tr("Paused."), key=key("run.unpause"))
+        return [(told, TEXT)]
+    if status.state is RunState.FAILED:
+        return [(reason or tr("No reason was given."), BAD), (go_on, TEXT)]
+    if status.state is RunState.STOPPED:
+        onwards = tr("Press {key} to go on from the newest checkpoint.", key=resume)
+        return [(reason or tr("Stopped."), TEXT), (onwards, TEXT)]
     if status.state is RunState.FINISHED:
-        return reason
-    return ""
+        model = tr(
+            "The model is in {folder}; {samples} lets it speak, {ledger} shows what it cost.",
+            folder=f"runs/{status.id}/model",
+            samples=key("app.samples"),
+            ledger=key("app.ledger"),
+        )
+        return [*([(reason, TEXT)] if reason else []), (model, TEXT)]
+    return []
 
 
-def _bar(snapshot: RunSnapshot, width: int) -> Line:
-    """How far it is, and how long it still takes."""
+def _bar(snapshot: RunSnapshot, width: int, style: str) -> Line:
+    """How far it is, in the colour of its state, and how long it still takes."""
     frac, status = _done_frac(snapshot), snapshot.status
     right: Line = [(f" {fmt.percent(frac)}".rjust(8), STRONG)]
     if status.eta_s is not None and not snapshot.is_stale:
@@ -139,7 +163,7 @@ def _bar(snapshot: RunSnapshot, width: int) -> Line:
     eighths = round(min(1.0, frac or 0) * room * 8)
     full, part = divmod(eighths, 8)
     bar = "█" * full + (" ▏▎▍▌▋▊▉"[part] if part else "")
-    return [(bar, BLUE), ("─" * (room - len(bar)), FAINT), *right]
+    return [(bar, style), ("─" * (room - len(bar)), FAINT), *right]
 
 
 def _done_frac(snapshot: RunSnapshot) -> float | None:
@@ -214,7 +238,8 @@ def epochs(snapshot: RunSnapshot) -> str:
     size, status = snapshot.corpus_tokens, snapshot.status
     if not size:
         return fmt.UNKNOWN
-    return f"{fmt.number((status.tokens or 0) / size, 2)}/{fmt.number(status.tokens_total / size, 2)}"
+    read = None if status.tokens is None else status.tokens / size
+    return f"{fmt.number(read, 2)}/{fmt.number(status.tokens_total / size, 2)}"
 
 
 def _ramp_numbers(snapshot: RunSnapshot, width: int) -> Line:

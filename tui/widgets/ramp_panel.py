@@ -50,12 +50,14 @@ class RampPanel(Panel):
         has_bar = bar_cells >= _LEAST_BAR
         fastest = max((row.tokens_per_s or 0.0 for row in self._rows), default=0.0)
         shown = self._rows[-max(1, height - 1) :]
-        lines: list[Line] = [[(head + tr("result"), MUTED)]]
+        heading = head + tr("result").ljust(_STATE_CELLS) + (f" {tr('speed')}" if has_bar else "")
+        lines: list[Line] = [[(heading.rstrip(), MUTED)]]
         for row in shown:
             word, style = _WORDS.get(row.state, (row.state, TEXT))
             word, style = (tr("chosen"), STRONG) if row.is_chosen else (tr(word), style)
+            is_best = bool(fastest) and row.tokens_per_s == fastest
             line: Line = [
-                (_figures(row), STRONG if row.is_chosen else TEXT),
+                (_figures(row), STRONG if row.is_chosen or is_best else TEXT),
                 (f"{word:<{_STATE_CELLS}}", style),
             ]
             if has_bar and row.tokens_per_s and fastest:

@@ -9,12 +9,15 @@ from textual.binding import Binding, BindingType
 from textual.events import Click, MouseScrollDown, MouseScrollUp
 from textual.message import Message
 
-from tui.widgets.lines import TEXT, Line, crop, length
+from tui.language import tr
+from tui.widgets.lines import FAINT, MUTED, TEXT, Line, crop, length
 from tui.widgets.panel import Panel
 
 CURSOR, RESTING = "rows--cursor", "rows--resting"
 _ON_CURSOR, _ON_RESTING = "+cursor", "+resting"
 """End the component class of a span that stands in the cursor's row: its own colour, on the cursor's ground."""
+_LIFTED = {FAINT: MUTED, MUTED: TEXT}
+"""What grey stands there instead on the cursor's ground, which is brighter."""
 _WHEEL_ROWS = 3
 
 
@@ -34,6 +37,8 @@ class Rows(Panel):
             return self.rows
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {CURSOR, RESTING}
+    has_own_place: ClassVar[bool] = False
+    """Whether its words in the frame say where one is already."""
     GROUNDED: ClassVar[frozenset[str]] = frozenset()
     """Component classes that keep their own ground under the cursor."""
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -57,6 +62,7 @@ class Rows(Panel):
         """The row it stands on; of no meaning where there is none."""
         self.top = 0
         """The first row on the screen."""
+        self._words = ""
 
     # --- what a list says ---------------------------------------------------------------------------------------
 
@@ -145,6 +151,22 @@ class Rows(Panel):
         event.stop()
         self.action_move(-_WHEEL_ROWS)
 
+    # --- where one is in it -------------------------------------------------------------------------------------
+
+    def set_subtitle(self, text: str) -> None:
+        """Words in the lower frame, before the place in the list."""
+        self._words = text
+        self._name_place()
+
+    def _name_place(self) -> None:
+        """Say in the frame where the cursor stands, where there are more rows than are in sight."""
+        place = ""
+        if self.num_rows > self.size.height > 0 and not self.has_own_place:
+            resting = [index for index in range(self.num_rows) if self.can_rest(index)]
+            at = sum(index <= self.cursor for index in resting)
+            place = tr("{at} of {number}", at=at, number=len(resting))
+        super().set_subtitle(" · ".join(part for part in (self._words, place) if part))
+
     # --- drawing ------------------------------------------------------------------------------------------------
 
     def on_focus(self) -> None:
@@ -157,6 +179,7 @@ class Rows(Panel):
 
     def draw(self, width: int, height: int) -> list[Line]:
         """The rows on the screen, the one under the cursor in its colours."""
+        self._name_place()
         if not self.num_rows:
             return self.when_empty()
         self._show_cursor()
@@ -172,9 +195,10 @@ class Rows(Panel):
 
     def _style(self, name: str) -> Style:
         ending = next((end for end in (_ON_CURSOR, _ON_RESTING) if name.endswith(end)), "")
-        if not ending or name.removesuffix(ending) in self.GROUNDED:
-            return super()._style(name.removesuffix(ending))
+        bare = name.removesuffix(ending)
+        if not ending or bare in self.GROUNDED:
+            return super()._style(bare)
         if name not in self._resolved:
             ground = self.get_component_rich_style(CURSOR if ending == _ON_CURSOR else RESTING).bgcolor
-            self._resolved[name] = super()._style(name.removesuffix(ending)) + Style(bgcolor=ground)
+            self._resolved[name] = super()._style(_LIFTED.get(bare, bare)) + Style(bgcolor=ground)
         return self._resolved[name]

@@ -9,7 +9,7 @@ from textual.events import MouseScrollDown, MouseScrollUp
 
 from tui import format as fmt
 from tui.language import tr
-from tui.widgets.lines import BLUE, FAINT, MUTED, ORANGE, TEXT, Line, wrap
+from tui.widgets.lines import BLUE, FAINT, MUTED, ORANGE, TEXT, Line, said_and_gone_on, wrap
 from tui.widgets.panel import Panel
 from tui.widgets.rows import Rows
 
@@ -118,16 +118,8 @@ class WordsPanel(Panel):
 
     def draw(self, width: int, height: int) -> list[Line]:
         """The rows from the topmost on; the lower frame says how many there are."""
-        rows = wrap((self._prompt + self._text).rstrip(), width) if self._prompt or self._text else []
-        lines: list[Line] = []
-        grey_left = len(self._prompt)
-        for row in rows:
-            if grey_left > 0:
-                lines.append([(row[:grey_left], MUTED), (row[grey_left:], TEXT)])
-            else:
-                lines.append([(row, TEXT)])
-            # A row swallows at most the one blank or newline that it was broken at.
-            grey_left -= len(row) + 1
+        has_text = self._prompt or self._text
+        lines = said_and_gone_on(self._prompt, self._text, width) if has_text else []
         lines += [[(row, FAINT)] for row in (wrap(self._note, width) if self._note else [])]
         most = max(0, len(lines) - height)
         self._top = most if self._follows else max(0, min(self._top, most))

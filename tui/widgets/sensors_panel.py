@@ -9,27 +9,16 @@ from msgspec import structs
 from engine.records import RunSnapshot, Series
 from tui import format as fmt
 from tui.language import mark, tr
-from tui.widgets.lines import (
-    BAD,
-    DOUBTFUL,
-    ESTIMATE,
-    FAINT,
-    HEAT,
-    MUTED,
-    POWER,
-    STRONG,
-    TEXT,
-    Line,
-    length,
-    ruled,
-)
+from tui.widgets.lines import DOUBTFUL, FAINT, HEAT, POWER, Line
 from tui.widgets.panel import Panel
+from tui.widgets.readings import Reading, digits_of, readings
 from tui.widgets.trend import limited, trend
 
 _ROOMY_HEIGHT = 8
 """Rows from which limits are drawn in."""
-_HIGHEST_TREND = 8
-_SHORT_SOURCES = {"partly measured": mark("partly")}
+_HIGHEST_TREND = 12
+_COLD_CELSIUS, _HOT_CELSIUS = 30.0, 100.0
+"""Between these a temperature is drawn that is held against nothing."""
 _MEASURED = {"nvml": mark("measured"), "counter": mark("from its counter")}
 """How a source of GPU power is told."""
 
@@ -43,69 +32,84 @@ class Gauge:
     unit: str
     source: str
     """Where it comes from; "no sensor" stands there where there is nothing."""
-    least_span: float
     style: str
     is_over: bool = False
     """Whether the run is over: then there is no newest reading to show."""
     limit: float | None = None
     """What it is held against, in its unit; None: nothing."""
+    low: float = 0.0
+    """The lower end of its scale."""
+    high: float = 0.0
+    """The upper end of its scale, where nothing was read that is higher."""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it was ever read."""
+        return _is_known(self.series)
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The scale it is drawn on: its own, or as far as it was read."""
+        series = self.series
+        read = [end for end in (series.low, series.high) if end is not None] if series else []
+        return min([self.low, *read]), max([self.limit or 0.0, self.high, *read])
 
 
 def gauges(snapshot: RunSnapshot) -> list[Gauge]:
-    """What is worth showing of this run's machine, the most important first."""
+    """What is worth showing of this run's machine, the most important first, what was never read last."""
+    found = sorted(_gauges(snapshot), key=lambda gauge: not gauge.is_known)
     if snapshot.status.state.is_over:
-        return [replace(gauge, is_over=True) for gauge in _gauges(snapshot)]
-    return _gauges(snapshot)
+        return [replace(gauge, is_over=True) for gauge in found]
+    return found
 
 
 def _gauges(snapshot: RunSnapshot) -> list[Gauge]:
     sensors = snapshot.sensors
     newest = snapshot.sensor
+    measured = mark("measured")
     machine_source = (newest.machine_watts_source if newest else None) or snapshot.cost.machine_source
     machine = Gauge(
-        tr("machine"), sensors.get("machine_watts"), "W", machine_source or mark("unknown"), 10.0, POWER
+        tr("machine"), sensors.get("machine_watts"), "W", machine_source or mark("unknown"), POWER
     )
     gpu_source = newest.gpu_watts_source if newest else None
-    cpu = Gauge("CPU", sensors.get("cpu_celsius"), "°C", mark("measured"), 10.0, HEAT)
+    cpu = Gauge("CPU", sensors.get("cpu_celsius"), "°C", measured, HEAT, low=_COLD_CELSIUS, high=_HOT_CELSIUS)
     load = Gauge(
-        tr("CPU load"), _scaled(sensors.get("cpu_load_frac"), 100.0), "%", mark("measured"), 20.0, POWER
+        tr("CPU load"), _scaled(sensors.get("cpu_load_frac"), 100.0), "%", measured, POWER, high=100.0
     )
     if not any(_is_known(sensors.get(name)) for name in ("gpu_celsius", "gpu_watts")):
-        ram = Gauge(
-            "RAM", _scaled(sensors.get("memory_used_bytes"), 2**-30), "GiB", mark("measured"), 1.0, POWER
-        )
-        return [cpu, machine, load, *([ram] if _is_known(ram.series) else [])]
+        memory = _scaled(sensors.get("memory_used_bytes"), 2**-30)
+        ram = Gauge("RAM", memory, "GiB", measured, POWER, high=_ram_gib(snapshot))
+        return [cpu, machine, load, *([ram] if ram.is_known else [])]
     limits, source = snapshot.limits, _MEASURED.get(gpu_source or "", "measured")
     total = newest.gpu_memory_total_bytes if newest else None
+    vram = _scaled(sensors.get("gpu_memory_used_bytes"), 2**-30)
+    hot = limits.max_gpu_celsius
     more = [
-        Gauge(
-            "VRAM",
-            _scaled(sensors.get("gpu_memory_used_bytes"), 2**-30),
-            "GiB",
-            mark("measured"),
-            1.0,
-            POWER,
-            limit=None if total is None else total / 2**30,
-        ),
-        Gauge(
-            tr("GPU load"), _scaled(sensors.get("gpu_util_frac"), 100.0), "%", mark("measured"), 20.0, POWER
-        ),
+        Gauge("VRAM", vram, "GiB", measured, POWER, limit=None if total is None else total / 2**30),
+        Gauge(tr("GPU load"), _scaled(sensors.get("gpu_util_frac"), 100.0), "%", measured, POWER, high=100.0),
     ]
     return [
         Gauge(
             "GPU",
             sensors.get("gpu_celsius"),
             "°C",
-            mark("measured"),
-            10.0,
+            measured,
             HEAT,
-            limit=limits.max_gpu_celsius,
+            limit=hot,
+            low=_COLD_CELSIUS,
+            high=_HOT_CELSIUS if hot is None else 0.0,
         ),
-        Gauge("GPU", sensors.get("gpu_watts"), "W", source, 10.0, POWER, limit=limits.gpu_watts),
+        Gauge("GPU", sensors.get("gpu_watts"), "W", source, POWER, limit=limits.gpu_watts),
         machine,
         cpu,
-        *(gauge for gauge in more if _is_known(gauge.series)),
+        *(gauge for gauge in more if gauge.is_known),
     ]
+
+
+def _ram_gib(snapshot: RunSnapshot) -> float:
+    """All memory of a machine that trains on its CPU; 0 where it is not known."""
+    device = snapshot.plan.device
+    return (device.total_bytes or 0) / 2**30 if device.kind == "cpu" else 0.0
 
 
 def _is_known(series: Series | None) -> bool:
@@ -154,71 +158,58 @@ class SensorsPanel(Panel):
         self.redraw()
 
     def draw(self, width: int, height: int) -> list[Line]:
-        """As many gauges as there is room for, the rest of the height shared out to their trends."""
-        shown: list[tuple[Gauge, int]] = []
+        """As many gauges as there is room for, the rest of the height shared out to their trends, the first first."""
+        shown: list[Gauge] = []
+        heights: list[int] = []
         rows_left = height
         for gauge in self._gauges:
             # A limit is drawn into a trend of two rows and more.
-            least = (2 if gauge.limit is not None and height >= _ROOMY_HEIGHT else 1) * _is_known(
-                gauge.series
-            )
-            trend_height = min(least, rows_left - 1)
+            least = (2 if gauge.limit is not None and height >= _ROOMY_HEIGHT else 1) * gauge.is_known
             if rows_left > 0:
-                shown.append((gauge, trend_height))
-                rows_left -= 1 + trend_height
-        rows: list[Line] = []
-        more = rows_left // max(1, sum(least > 0 for _, least in shown))
-        for gauge, least in shown:
-            rows.append(_reading(gauge, width))
-            if gauge.series is not None and least:
-                trend_height = min(_HIGHEST_TREND, least + more)
-                limit = gauge.limit if trend_height > 1 else None
-                drawn = trend(gauge.series, width, trend_height, gauge.least_span, limit)
-                rows += limited(drawn, gauge.style, DOUBTFUL)
-        return rows
+                shown.append(gauge)
+                heights.append(min(least, rows_left - 1))
+                rows_left -= 1 + heights[-1]
+        while rows_left and any(0 < rows < _HIGHEST_TREND for rows in heights):
+            for index, rows in enumerate(heights):
+                if rows_left and 0 < rows < _HIGHEST_TREND:
+                    heights[index] += 1
+                    rows_left -= 1
+        told = readings([_reading(gauge) for gauge in shown], width)
+        gutter = max((len(end) for gauge in shown for end in _ends_told(gauge)), default=0) + 1
+        gutter = gutter if max(heights, default=0) > 1 else 0
+        lines: list[Line] = []
+        for gauge, line, rows in zip(shown, told, heights, strict=True):
+            lines += [line, *(_trend(gauge, width, rows, gutter) if rows else [])]
+        return lines
 
 
-def _reading(gauge: Gauge, width: int) -> Line:
-    series = gauge.series
-    if series is None or not series.buckets:
-        return ruled(
-            [(f"{gauge.label} ", MUTED), (f"{fmt.UNKNOWN} {gauge.unit}", STRONG)],
-            [(tr("no sensor"), FAINT)],
-            width,
-        )
-    source = fmt.clean(gauge.source)
-    style = FAINT if source in ("measured", "battery") else ESTIMATE
-    # That a figure is measured may be left out; that it is not, never.
-    rights: list[Line] = [[(tr(source), style)], [(tr(_SHORT_SOURCES.get(source, source)), style)]]
-    if source == "measured":
-        rights[1] = []
-    told = _told(gauge, series)
-    fitting = (
-        ruled(left, right, width)
-        for left in told
-        for right in rights
-        if length(left) + length(right) + 1 <= width
+def _trend(gauge: Gauge, width: int, num_rows: int, gutter: int) -> list[Line]:
+    """How it went, with the ends of its scale behind it where that has rows of its own."""
+    assert gauge.series is not None
+    limit = gauge.limit if num_rows > 1 else None
+    drawn = limited(trend(gauge.series, width - gutter, num_rows, *gauge.ends, limit), gauge.style, DOUBTFUL)
+    if num_rows > 1:
+        low, high = _ends_told(gauge)
+        drawn[0] = [*drawn[0], (high.rjust(gutter), FAINT)]
+        drawn[-1] = [*drawn[-1], (low.rjust(gutter), FAINT)]
+    return drawn
+
+
+def _ends_told(gauge: Gauge) -> tuple[str, str]:
+    low, high = (fmt.number(end, digits_of(gauge.unit) if end else 0) for end in gauge.ends)
+    return low, high
+
+
+def _reading(gauge: Gauge) -> Reading:
+    series = gauge.series if gauge.is_known else None
+    return Reading(
+        label=gauge.label,
+        unit=gauge.unit,
+        source=fmt.clean(gauge.source) if series else mark("no sensor"),
+        now=series.now if series else None,
+        mean=series.mean if series else None,
+        high=series.high if series else None,
+        limit=gauge.limit,
+        is_known=series is not None,
+        is_over=gauge.is_over,
     )
-    return next(fitting, ruled(told[-1], rights[-1], width))
-
-
-def _told(gauge: Gauge, series: Series) -> list[Line]:
-    """Now, mean, maximum and limit, the longest way of telling them first."""
-    digits = 1 if gauge.unit == "GiB" else 0
-
-    def value(number: float | None) -> str:
-        return fmt.UNKNOWN if number is None else fmt.number(number, digits)
-
-    is_above = gauge.limit is not None and series.high is not None and series.high > gauge.limit
-    limit = f"/{fmt.number(gauge.limit, digits)}" if gauge.limit is not None else ""
-    now: Line = [(f"{gauge.label} ", MUTED)]
-    if not gauge.is_over:
-        now += [(value(series.now), STRONG), (f"{limit} {gauge.unit}", MUTED if limit else STRONG)]
-    elif limit:
-        now += [(tr("limit {limit} {unit} ", limit=limit[1:], unit=gauge.unit), MUTED)]
-    unit = f" {gauge.unit}" if gauge.is_over and not limit else ""
-    gap = "" if gauge.is_over else "  "
-    mean: Line = [(gap + tr("mean "), MUTED), (value(series.mean), TEXT)]
-    high: Line = [(tr("  max "), MUTED), (value(series.high) + unit, BAD if is_above else TEXT)]
-    short: Line = [(gap + tr("avg "), MUTED), (value(series.mean), TEXT), (tr(" max "), MUTED), high[1]]
-    return [[*now, *mean, *high], [*now, *short], now]

@@ -6,11 +6,13 @@ from engine.records import EventRow, TextSampleRow
 from tui import format as fmt
 from tui.language import tr
 from tui.own_keys import key
-from tui.widgets.lines import BAD, DOUBTFUL, MUTED, STRONG, TEXT, Line, crop, wrap
+from tui.widgets.lines import BAD, DOUBTFUL, MUTED, STRONG, TEXT, Line, cut, length, said_and_gone_on, wrap
 from tui.widgets.panel import Panel
 
 _MOST_CHARACTERS = 20_000
 """Of one text from outside: more than any screen holds."""
+_TEXT_AT = 11
+"""Where the words of an event begin, behind its time and sign."""
 _LEVELS = {"warning": ("!", DOUBTFUL), "error": ("✗", BAD)}
 
 
@@ -37,18 +39,15 @@ class SamplePanel(Panel):
             return [[(tr("No sample yet."), MUTED)]]
         prompt = fmt.clean(self._sample.prompt[:_MOST_CHARACTERS], keep_newlines=True)
         text = fmt.clean(self._sample.text[:_MOST_CHARACTERS], keep_newlines=True)
-        rows = wrap((prompt + text).rstrip(), width)
-        lines: list[Line] = []
-        grey_left = len(prompt)
-        for row in rows[:height]:
-            lines.append(
-                [(row[:grey_left], MUTED), (row[grey_left:], TEXT)] if grey_left > 0 else [(row, TEXT)]
-            )
-            # A row swallows at most the one blank or newline that it was broken at.
-            grey_left -= len(row) + 1
-        if len(rows) > height > 0:
-            lines[-1] = crop([*lines[-1], (" …", MUTED)], width)
-        return lines
+        lines = said_and_gone_on(prompt, text, width)
+        if len(lines) > height > 0:
+            last = lines[height - 1]
+            is_full = length(last) + 2 > width
+            lines[height - 1] = [
+                *(cut(last, width - 1) if is_full else last),
+                ("…" if is_full else " …", MUTED),
+            ]
+        return lines[:height]
 
 
 class EventsPanel(Panel):
@@ -66,18 +65,23 @@ class EventsPanel(Panel):
         self.redraw()
 
     def draw(self, width: int, height: int) -> list[Line]:
-        """One row an event where they are many, wrapped where there is room."""
+        """One row an event where they are many, wrapped where there is room; a warning has all the rows it needs."""
         if not self._events:
             return [[(tr("Nothing happened yet."), MUTED)]]
         lines: list[Line] = []
-        most_rows = 1 if height < 4 else 3
+        text_width = max(1, width - _TEXT_AT)
         for event in reversed(self._events[-height:] if height else ()):
             sign, style = _LEVELS.get(event.level, ("·", TEXT))
-            rows = wrap(fmt.said(event.text[:_MOST_CHARACTERS]), max(1, width - 11))
+            rows = wrap(fmt.said(event.text[:_MOST_CHARACTERS]), text_width)
+            most_rows = height - len(lines)
+            if event.level not in _LEVELS:
+                most_rows = min(most_rows, 1 if height < 4 else 3)
+            if most_rows < 1:
+                break
             if len(rows) > most_rows:
-                rows = [*rows[: most_rows - 1], rows[most_rows - 1][: width - 12] + "…"]
+                rows = [*rows[: most_rows - 1], rows[most_rows - 1][: text_width - 1] + "…"]
             lines.append([(fmt.clock_s(event.at), MUTED), (f" {sign} ", style), (rows[0], style)])
-            lines += [[(" " * 11 + row, style)] for row in rows[1:]]
+            lines += [[(" " * _TEXT_AT + row, style)] for row in rows[1:]]
         return lines
 
 

@@ -17,23 +17,19 @@ _LIMIT = "╌"
 
 
 def trend(
-    series: Series, width: int, height: int, least_span: float, limit: float | None = None
+    series: Series, width: int, height: int, low: float, high: float, limit: float | None = None
 ) -> list[str]:
     """`height` rows of at most `width` characters, newest at the right; blanks where nothing was read.
 
-    The lowest value stands one eighth high; less than `least_span` of difference does not fill the height. A `limit`
-    is in the picture, and drawn where nothing else is.
+    The scale goes from `low`, one eighth high, to `high`, the full height. A `limit` is drawn where nothing else is.
     """
     columns = _columns(series, width)
-    known = [value for value in columns if value is not None]
-    if not known:
+    if all(value is None for value in columns):
         return [" " * width] * height
-    scaled = known if limit is None else [*known, limit]
-    middle, span = (min(scaled) + max(scaled)) / 2, max(max(scaled) - min(scaled), least_span)
-    low = middle - span / 2
+    span = max(high - low, 1e-9)
 
     def level(value: float) -> int:
-        return 1 + round((value - low) / span * (8 * height - 1))
+        return 1 + round(min(1.0, max(0.0, (value - low) / span)) * (8 * height - 1))
 
     eighths = [None if value is None else level(value) for value in columns]
     rows = _rows(eighths, height)
