@@ -63,6 +63,25 @@ def test_every_sentence_is_one_that_the_catalogue_knows(azerbaijani: None) -> No
     assert unknown == set(FREE_TEXT)
 
 
+def test_what_the_engine_puts_together_is_told_in_one_language(azerbaijani: None) -> None:
+    programs = language.told(checks()[3].evidence)
+    assert programs.startswith(
+        "Bağlanmalı 3: blender (pid 4410, ana, GPU yaddaşı 1,86 GiB, 3 d açıqdır), firefox"
+    )
+    assert "Web Content (pid 2377, ana, GPU yaddaşı yoxdur, 45 s açıqdır); açıq qalacaq 2: gnome" in programs
+    assert "(4 dəq əvvəl 1,27 GiB)" in language.told(checks(blocking=False)[4].evidence)
+    assert language.told(in_state("failed").status.reason or "").endswith(
+        "), yeni nəzarət nöqtəsi olmadan ardıcıl 6 dəfə."
+    )
+    restart = next(event.text for event in in_state("failed").events if event.kind == "restart")
+    assert language.told(restart).endswith("); 1 saniyəyə ən yeni yaxşı nöqtədən yenidən başladılır.")
+    slower = language.told(in_state("ramp").events[-1].text)
+    assert slower.startswith(
+        "Sınandı: eyni anda 16 ardıcıllıq, yenidən hesablanan 12 blok; işləyir, amma yavaş,"
+    )
+    assert language.told("Stopped by ana. Saved step-347.").endswith("Yazıldı: step-347.")
+
+
 @pytest.mark.parametrize("state", STATES)
 def test_a_run_agrees_with_itself(state: str) -> None:
     shot = in_state(state)

@@ -113,7 +113,7 @@ class RecordedBridge:
         )
         return tuple(sorted(found, key=lambda run: -run.created_at))
 
-    def damaged_runs(self) -> tuple[DamagedRun, ...]:
+    def damaged_runs(self, known: Sequence[str] = ()) -> tuple[DamagedRun, ...]:
         return self.damaged
 
     def snapshot(self, run_id: str, span: TimeSpan, num_columns: int) -> RunSnapshot:
