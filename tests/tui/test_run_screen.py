@@ -230,6 +230,12 @@ def test_the_bill_names_the_whole_run_and_has_no_gpu_where_there_is_none() -> No
     assert any(", 0.70/h" in row for row in plain(panel.draw(36, 4)))
 
 
+def test_the_source_of_both_energies_fits_where_it_is_narrow() -> None:
+    panel = CostPanel()
+    panel._cost = replace(in_state("gpu").cost, machine_source="partly measured", gpu_source="counter")
+    assert plain(panel.draw(36, 4))[3].rstrip().endswith("partly est., GPU counter")
+
+
 def test_the_numbers_have_what_the_line_of_progress_has_not_and_heat_early() -> None:
     loss = ThermalRow(segment=1, paused_s=60, paused_tokens=1000, throttled_s=120, throttled_tokens=500)
     labels = [label for label, _, _ in number_facts(replace(in_state("gpu"), thermal=loss))]

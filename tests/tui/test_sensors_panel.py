@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from tests.tui.recorded import in_state
-from tui.widgets.lines import BAD, ESTIMATE
+from tui.widgets.lines import BAD, ESTIMATE, STRONG
 from tui.widgets.readings import Reading, readings
 from tui.widgets.sensors_panel import SensorsPanel, gauges
 
@@ -41,6 +41,8 @@ def test_figures_stand_in_columns_in_one_form() -> None:
 def test_a_reading_above_its_limit_is_told_by_its_colour() -> None:
     line = readings([reading("GPU", limit=35.0)], 60)[0]
     assert [style for text, style in line if text.strip() in ("37", "41")] == [BAD, BAD]
+    line = readings([reading("GPU", limit=37.0, now=37.3)], 60)[0]
+    assert ("37", STRONG) in line, "by what the figures show it is at its limit"
     line = readings([reading("machine", source="estimate")], 31)[0]
     assert ("≈37", ESTIMATE) in line
 

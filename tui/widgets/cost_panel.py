@@ -7,6 +7,7 @@ from tui import format as fmt
 from tui.language import mark, tr
 from tui.widgets.lines import FAINT, MUTED, ORANGE, STRONG, TEXT, Line, crop
 from tui.widgets.panel import Panel
+from tui.widgets.readings import SHORT_SOURCES
 
 _LABEL_WIDTH, _MONEY_WIDTH = 12, 11
 
@@ -59,11 +60,13 @@ class CostPanel(Panel):
         gpu = tr(fmt.clean(cost.gpu_source or mark("unknown")))
         if height < 6:
             source = machine
+            short_machine = tr(SHORT_SOURCES.get(cost.machine_source or "", "")) or machine
             if has_gpu:
                 source = _first_that_fits(
                     width - _LABEL_WIDTH,
                     tr("machine {machine}, GPU {gpu}", machine=machine, gpu=gpu),
                     f"{machine}, GPU {gpu}",
+                    f"{short_machine}, GPU {gpu}",
                 )
             rows.append([(tr("source").ljust(_LABEL_WIDTH), MUTED), (source, FAINT)])
         else:

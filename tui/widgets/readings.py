@@ -10,7 +10,7 @@ from tui.language import mark, tr
 from tui.widgets.lines import BAD, ESTIMATE, FAINT, MUTED, STRONG, TEXT, Line, length, ruled
 
 _MEASURED = (mark("measured"), mark("battery"), mark("from its counter"))
-_SHORT_SOURCES = {"partly measured": mark("partly est.")}
+SHORT_SOURCES = {"partly measured": mark("partly est.")}
 _ABOUT = "≈"
 """Before a figure that is no measurement, where there is no room to say so in words."""
 
@@ -82,7 +82,7 @@ def _source(reading: Reading, form: _Form) -> Line:
         return [] if form.is_short and not form.has_source else [(tr(reading.source), FAINT)]
     if not form.has_source or (form.is_short and reading.is_measured):
         return []
-    source = _SHORT_SOURCES.get(reading.source, reading.source) if form.is_short else reading.source
+    source = SHORT_SOURCES.get(reading.source, reading.source) if form.is_short else reading.source
     return [(tr(source), FAINT if reading.is_measured else ESTIMATE)]
 
 
@@ -138,5 +138,8 @@ def _limit(reading: Reading) -> str:
 
 
 def _style(reading: Reading, number: float | None, usual: str) -> str:
-    is_above = reading.limit is not None and number is not None and number > reading.limit
-    return BAD if is_above else usual
+    """In the colour of what is wrong where it is above the limit by what the figures show."""
+    if reading.limit is None or number is None:
+        return usual
+    digits = digits_of(reading.unit)
+    return BAD if round(number, digits) > round(reading.limit, digits) else usual
