@@ -121,7 +121,7 @@ class LlmTui(App[str | None]):
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Our own tokens, for themes that do not have them."""
-        return {"muted": NIGHT.variables["muted"], "faint": NIGHT.variables["faint"]}
+        return {name: NIGHT.variables[name] for name in ("muted", "faint", "orchid")}
 
     def compose(self) -> ComposeResult:
         """What stands there until the workspace was read."""

@@ -14,6 +14,7 @@ from tests.tui.test_screens import SIZES, opened, text, until
 from tui.dialogs.remove_run import RemoveRunDialog
 from tui.screens.compare import CompareScreen
 from tui.widgets.overlay_panels import OverlayChart
+from tui.widgets.run_facts import RunFacts
 from tui.widgets.run_table import matches
 
 FINISHED, FAILED = "1120-done", "1121-broken"
@@ -62,12 +63,58 @@ async def test_a_filter_narrows_the_list_as_one_types(size: tuple[int, int]) -> 
 async def test_a_screen_with_room_draws_the_selected_run_and_then_the_marked_ones() -> None:
     async with listed(shelf(), (120, 34)) as (app, pilot):
         chart = app.screen.query_one(OverlayChart)
-        await until(pilot, lambda: " a" in chart.plain and " b" not in chart.plain)
+        await until(pilot, lambda: f"Training loss of {RUN_ID}" in text(app))
+        assert " a" not in chart.plain, "one alone needs no letter"
         assert "#" not in text(app) and "Tags" not in text(app).splitlines()[1], (
             "no room for the tags as well"
         )
         await pilot.press("space", "space")
-        await until(pilot, lambda: " a" in chart.plain and " b" in chart.plain)
+        await until(pilot, lambda: "a  b" in chart.plain and "Training loss: 2 marked" in text(app))
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_why_a_run_failed_stands_under_its_state_and_unknown_facts_are_left_out(
+    size: tuple[int, int],
+) -> None:
+    bridge = shelf()
+    shot = bridge.shots[FAILED]
+    why = "The trainer has died three times: " + "CUDA error: an illegal memory access was encountered. " * 3
+    status = replace(shot.status, reason=why + "The end.", eta_s=None, machine_energy_j=None)
+    bridge.shots[FAILED] = replace(shot, status=status)
+    async with listed(bridge, size) as (app, pilot):
+        await pilot.press("j", "j")
+        await until(pilot, lambda: FAILED in str(app.screen.about.border_title))
+        rows = [row.strip() for row in app.screen.about.plain.splitlines()]
+        assert rows[0] == "✗ failed" and rows[1].startswith("The trainer has died")
+        assert "The end." in " ".join(rows) and "began" in " ".join(rows)
+        assert "—" not in app.screen.about.plain and "left" not in [row.split(" ")[0] for row in rows]
+        assert app.screen.about.size.height > size[1] // 3, "the room below the table is used"
+
+
+def test_a_reason_longer_than_its_panel_leaves_room_for_the_first_facts() -> None:
+    panel = RunFacts()
+    shot = in_state("failed")
+    panel.show_run(summary(replace(shot, status=replace(shot.status, reason="word " * 300)), FAILED))
+    lines = ["".join(piece for piece, _ in line) for line in panel.draw(40, 8)]
+    assert len(lines) == 8 and lines[5].endswith("…") and lines[6].startswith("began")
+
+
+async def test_states_in_the_table_have_their_colours_in_every_theme() -> None:
+    async with listed(shelf(), (120, 34)) as (app, pilot):
+        table = app.screen.table
+
+        def colours() -> list[str]:
+            cells = [table.get_cell_at((row, 2)) for row in range(3)]
+            return [str(cell.spans[0].style.color.triplet.hex) for cell in cells]
+
+        def named(*tokens: str) -> list[str]:
+            return [app.theme_variables[token].lower() for token in tokens]
+
+        assert colours() == named("success", "success", "error")
+        await pilot.press("j", "j")
+        app.theme = "nord"
+        await until(pilot, lambda: colours() == named("success", "success", "error"))
+        assert table.cursor_row == 2
 
 
 async def test_tags_are_given_shown_and_found() -> None:
@@ -100,13 +147,18 @@ async def test_marked_runs_are_overlaid_with_one_cursor_and_their_differences(si
         await pilot.press("home", *["right"] * 3)
         await pilot.pause(0.05)
         assert "tokens" in chart.plain
-        assert re.search(r"b +\d\.\d{3} \+\d\.\d{3} ", text(app)), "how far the second is from the first"
+        assert re.search(r"b +\d\.\d{3} +\+\d\.\d{3} ", text(app)), "how far the second is from the first"
+        readings = app.screen.readings.plain
+        assert readings.splitlines()[0].split() == ["loss", "to", "a", "step", "run"]
+        assert "841 k" not in readings, "what a run has in all is not told as of the cursor"
         await pilot.press("end")
         await pilot.pause(0.05)
         assert "a       —" in text(app), "the first has not come so far"
+        assert not re.search(r"\d\.\d{3}", chart.plain), "it is read once, in the table"
         await pilot.press("v")
         await pilot.pause(0.05)
         assert "Validation loss" in text(app)
+        assert "← → Cursor" in text(app) and "m Smooth" in text(app)
         await pilot.press("escape")
         assert isinstance(app.screen, CompareScreen) and chart.cursor_tokens is None
         await pilot.press("escape")

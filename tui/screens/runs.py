@@ -22,13 +22,12 @@ from tui.late_messages import ComparisonArrived, RemovalWeighed, RunRemoved, Run
 from tui.messages import CallFailed, RunOpenRequested, VerbRequested
 from tui.screens.room import RoomScreen, no_run_yet
 from tui.verbs import possible_verbs
-from tui.widgets.facts_panel import Fact, FactsPanel
 from tui.widgets.line_input import LineInput
-from tui.widgets.lines import MUTED, STRONG, TEXT
 from tui.widgets.overlay_panels import LETTERS, MOST_RUNS, OverlayChart
 from tui.widgets.panel import Panel
 from tui.widgets.record_table import RecordTable
-from tui.widgets.run_table import RunTable, columns, matches, state_text, tags_text
+from tui.widgets.run_facts import RunFacts
+from tui.widgets.run_table import RunTable, columns, matches
 
 if TYPE_CHECKING:
     from engine.shelf import RemovalKind
@@ -40,7 +39,6 @@ class RunsScreen(RoomScreen):
     MODE = "runs"
     CSS_PATH = "runs.tcss"
     AUTO_FOCUS = "RecordTable"
-    VERTICAL_BREAKPOINTS = [*RoomScreen.VERTICAL_BREAKPOINTS, (44, "-high")]
     HELP_TEXT = """
 Every run of this workspace, newest first.
 
@@ -69,7 +67,7 @@ Every run of this workspace, newest first.
         Binding("escape", "clear", "Clear", show=False, tooltip="No mark, no filter", id="runs.clear"),
     ]
     table = getters.query_one("#table", RecordTable)
-    about = getters.query_one("#about", FactsPanel)
+    about = getters.query_one("#about", RunFacts)
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,13 +84,8 @@ Every run of this workspace, newest first.
         yield RunTable(columns(self._letter_of), id="table")
         yield Static(Content(no_run_yet()), id="nothing")
         with Horizontal(id="below"):
-            yield FactsPanel(
-                tr("Selected run"),
-                id="about",
-                column_width=36,
-                help_text=tr("More on the run under the cursor."),
-            )
-            yield OverlayChart(id="preview")
+            yield RunFacts(id="about")
+            yield OverlayChart(is_preview=True, id="preview")
         yield LineInput(tr("words of name, state, model and tags; -word leaves out"), id="filter")
         yield LineInput(tr("tags, a blank between them; empty takes all away"), id="tags")
 
@@ -124,8 +117,8 @@ Every run of this workspace, newest first.
 
     @on(DataTable.RowHighlighted)
     def _show_selected(self) -> None:
-        run = self.table.selected
-        self.about.show(_facts(run) if run else [(tr("No run"), tr("has all of these words."), MUTED)])
+        run = self._selected
+        self.about.show_run(run)
         self.offer(run and (run.id, possible_verbs(run.status)), len(self._marked), self._wanted)
         self._preview()
 
@@ -330,46 +323,3 @@ Every run of this workspace, newest first.
     def panel_to_maximise(self) -> Panel | None:
         """The facts of the selected run."""
         return super().panel_to_maximise() or self.about
-
-
-def _facts(run: RunSummary) -> list[Fact]:
-    status = run.status
-    return [
-        (tr("state"), state_text(run), STRONG),
-        (tr("began"), fmt.date(run.created_at), TEXT),
-        (
-            tr("model"),
-            tr(
-                "{preset}, {parameters} parameters",
-                preset=fmt.clean(run.preset),
-                parameters=fmt.count(run.parameters),
-            ),
-            TEXT,
-        ),
-        (
-            tr("tokens"),
-            tr(
-                "{tokens} of {tokens_total}",
-                tokens=fmt.count(status.tokens),
-                tokens_total=fmt.count(status.tokens_total),
-            ),
-            TEXT,
-        ),
-        (
-            tr("speed"),
-            tr("{tokens_per_second} tokens/s", tokens_per_second=fmt.count(status.tokens_per_second)),
-            TEXT,
-        ),
-        (tr("took"), fmt.duration(status.elapsed_s), TEXT),
-        (tr("left"), fmt.duration(status.eta_s), TEXT),
-        (tr("bits a byte"), fmt.number(status.val_bits_per_byte, 3), TEXT),
-        (
-            tr("energy"),
-            f"{fmt.energy(status.machine_energy_j)} {tr(fmt.clean(status.energy_source or ''))}",
-            TEXT,
-        ),
-        (tr("cost"), fmt.money(status.cost, status.currency), TEXT),
-        (tr("restarts"), str(status.restarts), TEXT),
-        (tr("tags"), tags_text(run) or fmt.UNKNOWN, TEXT),
-        (tr("reason"), fmt.said(status.reason or fmt.UNKNOWN), TEXT),
-    ]

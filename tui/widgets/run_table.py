@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
+from rich.style import Style
+from rich.text import Text
 from textual.binding import Binding, BindingType
+from textual.color import Color
 
 from engine.records import RunSummary
 from tui import format as fmt
 from tui.language import tr
-from tui.verbs import state_sign
+from tui.verbs import sign_style, state_sign
+from tui.widgets.lines import BAD, BLUE, DOUBTFUL, GOOD, ORANGE
 from tui.widgets.record_table import Column, RecordTable
 
 
@@ -48,9 +52,10 @@ def matches(run: RunSummary, wanted: str) -> bool:
     return True
 
 
+STATE: Column[RunSummary] = Column("State", state_text)
 COLUMNS: tuple[Column[RunSummary], ...] = (
     Column("Run", lambda run: fmt.clean(run.id)),
-    Column("State", state_text),
+    STATE,
     Column("Began", lambda run: fmt.date(run.created_at), is_for_wide=True, sort=lambda run: run.created_at),
     Column("Model", lambda run: f"{fmt.clean(run.preset)} {fmt.count(run.parameters)}", is_for_wide=True),
     Column("Done", _progress, is_number=True, sort=lambda run: run.status.tokens),
@@ -80,10 +85,29 @@ COLUMNS: tuple[Column[RunSummary], ...] = (
 )
 
 
+_COLOURS = {GOOD: "success", DOUBTFUL: "warning", BAD: "error", BLUE: "primary", ORANGE: "accent"}
+"""What the theme calls the colour of a state."""
+
+
 class RunTable(RecordTable[RunSummary]):
-    """The runs; enter opens the selected one."""
+    """The runs, each with its state in the colour of that; enter opens the selected one."""
 
     HELP = "The runs, newest first. Enter shows the selected one on the run screen."
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "select_cursor", "Open", tooltip="Show it on the run screen", id="runs.open"),
     ]
+
+    def on_mount(self) -> None:
+        """Take up the colours of another theme."""
+        self.cursor_foreground_priority = "renderable"
+        self.app.theme_changed_signal.subscribe(self, lambda theme: self._recolour())
+
+    def _recolour(self) -> None:
+        self.sort_by(self._sorted_by, self._is_falling)
+
+    def _text(self, index: int, text: str) -> Text:
+        shown = super()._text(index, text)
+        token = _COLOURS.get(sign_style(text[:1])) if self._shown_columns[index] is STATE else None
+        if token is not None:
+            shown.stylize(Style(color=Color.parse(self.app.theme_variables[token]).rich_color))
+        return shown
