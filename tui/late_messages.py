@@ -91,9 +91,11 @@ class LogArrived(Message):
 
 @dataclass(eq=False)
 class LogSearchEnded(Message):
-    """The output of a run was searched to an end of the file, in vain."""
+    """The output of a run that is not held was searched in vain."""
 
     text: str
+    direction: int
+    """-1: backwards."""
 
 
 @dataclass(eq=False)
