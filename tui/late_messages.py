@@ -32,6 +32,8 @@ class ValueChecked(Message):
     problem: str
     is_final: bool
     """Whether it was given, not only typed."""
+    wants: str = ""
+    """What the value is not, where the problem is no more than that."""
 
 
 @dataclass(eq=False)

@@ -52,8 +52,12 @@ async def test_a_filter_narrows_the_list_as_one_types(size: tuple[int, int]) -> 
     async with listed(shelf(), size) as (app, pilot):
         await pilot.press("slash", *"fin")
         await until(pilot, lambda: FAILED not in text(app))
+        assert "/ Filter" not in text(app) and "p Pause" not in text(app), "letters are typed now"
         await pilot.press("enter")
-        assert FINISHED in text(app) and RUN_ID not in text(app) and "/fin 1 of 3" in text(app)
+        await until(pilot, lambda: FINISHED in text(app) and RUN_ID not in text(app))
+        line = text(app).splitlines()[-2]
+        assert line.startswith("  / fin ") and line.endswith("1 of 3  ")
+        assert "esc Clear" in text(app) or size[0] < 100
         await pilot.press("escape")
         await until(pilot, lambda: FAILED in text(app) and RUN_ID in text(app))
         await pilot.press("slash", *"zzz", "escape")
@@ -120,7 +124,9 @@ async def test_states_in_the_table_have_their_colours_in_every_theme() -> None:
 async def test_tags_are_given_shown_and_found() -> None:
     bridge = shelf()
     async with listed(bridge, (140, 34)) as (app, pilot):
-        await pilot.press("j", "t", *"best night", "enter")
+        await pilot.press("j", "t", *"best night")
+        assert f"tags of {FINISHED}: best night" in text(app).splitlines()[-2]
+        await pilot.press("enter")
         await until(pilot, lambda: "#best #night" in text(app))
         assert bridge.tags == {FINISHED: ("best", "night")}
         await pilot.press("slash", *"#best", "enter")

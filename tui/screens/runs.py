@@ -22,7 +22,7 @@ from tui.late_messages import ComparisonArrived, RemovalWeighed, RunRemoved, Run
 from tui.messages import CallFailed, RunOpenRequested, VerbRequested
 from tui.screens.room import RoomScreen, no_run_yet
 from tui.verbs import possible_verbs
-from tui.widgets.line_input import LineInput
+from tui.widgets.line_input import LineInput, PromptLine
 from tui.widgets.overlay_panels import LETTERS, MOST_RUNS, OverlayChart
 from tui.widgets.panel import Panel
 from tui.widgets.record_table import RecordTable
@@ -31,6 +31,10 @@ from tui.widgets.run_table import RunTable, columns, matches
 
 if TYPE_CHECKING:
     from engine.shelf import RemovalKind
+
+
+_WHILE_TYPING = ("show_help", "toggle_maximised")
+"""Actions of the screen that are other than what its rows are for."""
 
 
 class RunsScreen(RoomScreen):
@@ -64,10 +68,12 @@ Every run of this workspace, newest first.
         Binding("t", "tag", "Tags", tooltip="Words to find it by", id="runs.tag"),
         Binding("a", "remove('archive')", "Archive", tooltip="Delete its checkpoints", id="runs.archive"),
         Binding("D,delete", "remove('delete')", "Delete", tooltip="Delete its folder", id="runs.delete"),
-        Binding("escape", "clear", "Clear", show=False, tooltip="No mark, no filter", id="runs.clear"),
+        Binding("escape", "clear", "Clear", tooltip="No mark, no filter", id="runs.clear"),
     ]
     table = getters.query_one("#table", RecordTable)
     about = getters.query_one("#about", RunFacts)
+    filter_line = getters.query_one("#filter", LineInput)
+    tags_line = getters.query_one("#tags", LineInput)
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,8 +92,8 @@ Every run of this workspace, newest first.
         with Horizontal(id="below"):
             yield RunFacts(id="about")
             yield OverlayChart(is_preview=True, id="preview")
-        yield LineInput(tr("words of name, state, model and tags; -word leaves out"), id="filter")
-        yield LineInput(tr("tags, a blank between them; empty takes all away"), id="tags")
+        yield PromptLine("/", tr("words of name, state, model and tags; -word leaves out"), id="filter")
+        yield PromptLine("", tr("tags, a blank between them; empty takes all away"), id="tags")
 
     def on_mount(self) -> None:
         """Follow the list of runs."""
@@ -101,18 +107,15 @@ Every run of this workspace, newest first.
         known = {run.id for run in runs}
         self._marked = {run_id: None for run_id in self._marked if run_id in known}
         self.table.show(shown)
-        told = (
-            [tr("/{wanted} {shown} of {runs}", wanted=self._wanted, shown=len(shown), runs=len(runs))]
-            if self._wanted
-            else []
-        )
+        self.filter_line.tell(tr("{shown} of {num}", shown=len(shown), num=len(runs)))
+        told = ""
         if self._marked:
-            told.append(
+            told = (
                 tr("{marked} marked, o compares", marked=len(self._marked))
                 if len(self._marked) > 1
                 else tr("{marked} marked", marked=len(self._marked))
             )
-        self.about.set_subtitle(fmt.clean(" · ".join(told)))
+        self.about.set_subtitle(told)
         self._show_selected()
 
     @on(DataTable.RowHighlighted)
@@ -152,6 +155,8 @@ Every run of this workspace, newest first.
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Hide what makes no sense for the selected run."""
         run = self._selected
+        if isinstance(self.focused, LineInput) and action not in _WHILE_TYPING:
+            return False
         if action in ("ask", "stop_run"):
             verb = parameters[0] if action == "ask" else "stop"
             return run is not None and verb in possible_verbs(run.status)
@@ -216,37 +221,44 @@ Every run of this workspace, newest first.
 
     def action_clear(self) -> None:
         """No mark and no filter."""
-        self._marked, self._wanted = {}, ""
-        self._show()
+        self._marked = {}
+        self._end_filter()
 
     def action_filter(self) -> None:
         """Type what the runs are to have."""
-        self.query_one("#filter", LineInput).open(self._wanted)
+        self.filter_line.open(self._wanted)
 
     @on(Input.Changed, "#filter")
     def _filter(self, event: Input.Changed) -> None:
-        if self.query_one("#filter", LineInput).is_open:
+        if self.filter_line.is_open:
             self._wanted = event.value.strip()
             self._show()
+
+    @on(Input.Submitted, "#filter")
+    def _take_filter(self) -> None:
+        """The filter stands as long as it is in force."""
+        if not self._wanted:
+            self.filter_line.close()
+        self.table.focus()
 
     @on(LineInput.Left, "#filter")
     def _end_filter(self) -> None:
         self._wanted = ""
-        self._close_lines()
+        self.filter_line.close()
+        self.table.focus()
         self._show()
 
-    @on(Input.Submitted)
+    @on(Input.Submitted, "#tags")
     @on(LineInput.Left, "#tags")
-    def _close_lines(self) -> None:
-        for line in self.query(LineInput):
-            line.close()
+    def _close_tags(self) -> None:
+        self.tags_line.close()
         self.table.focus()
 
     def action_tag(self) -> None:
         """Type the selected run's tags."""
         if run := self._selected:
             self._tagged_id = run.id
-            self.query_one("#tags", LineInput).open(" ".join(run.tags))
+            self.tags_line.open(" ".join(run.tags), tr("tags of {run_id}:", run_id=fmt.clean(run.id)))
 
     @on(Input.Submitted, "#tags")
     def _take_tags(self, event: Input.Submitted) -> None:

@@ -39,12 +39,19 @@ class LineInput(Input):
     def __init__(self, placeholder: str = "", *, id: str | None = None) -> None:
         super().__init__(placeholder=placeholder, id=id, compact=True, max_length=4000)
 
-    def open(self, text: str) -> None:
-        """Show it with a text, and let the keys go into it."""
+    def open(self, text: str, prompt: str = "") -> None:
+        """Show it with a text, and let the keys go into it; a prompt takes the place of that which it has."""
         self._show(True)
+        if prompt and isinstance(self.parent, PromptLine):
+            self.parent.ask(prompt)
         self.value = text
         self.cursor_position = len(text)
         self.focus()
+
+    def tell(self, note: str) -> None:
+        """Say at its end what has come of what is typed."""
+        if isinstance(self.parent, PromptLine):
+            self.parent.tell(note)
 
     def close(self) -> None:
         """Take it away."""
