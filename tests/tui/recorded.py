@@ -34,6 +34,7 @@ from engine.records import (
     ClosingReport,
     CloudQuote,
     CostView,
+    DamagedRun,
     Device,
     EventRow,
     Figure,
@@ -868,6 +869,7 @@ class RecordedBridge:
         self.digest: Digest | None = None
         self.tags: dict[str, tuple[str, ...]] = {}
         self.removed: list[tuple[str, str]] = []
+        self.damaged: tuple[DamagedRun, ...] = ()
         self.book = SampleBook(run_id=RUN_ID, samples=samples(), sources=("step-400", "step-200"))
         self.texts: list[TextRequest] = []
 
@@ -893,6 +895,9 @@ class RecordedBridge:
             replace(summary(shot, run_id), tags=self.tags.get(run_id, ()))
             for run_id, shot in self.shots.items()
         )
+
+    def damaged_runs(self, known: Sequence[str]) -> tuple[DamagedRun, ...]:
+        return self.damaged
 
     def snapshot(self, run_id: str, span: TimeSpan, num_columns: int) -> RunSnapshot:
         self.num_snapshots += 1

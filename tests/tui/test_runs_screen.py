@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from engine.records import DamagedRun
+from engine.shelf import Removal, RemovalKind
 from tests.tui.recorded import RUN_ID, RecordedBridge, in_state, summary
 from tests.tui.test_screens import SIZES, opened, text, until
 from tui.dialogs.remove_run import RemoveRunDialog
@@ -17,7 +19,7 @@ from tui.widgets.overlay_panels import OverlayChart
 from tui.widgets.run_facts import RunFacts
 from tui.widgets.run_table import matches
 
-FINISHED, FAILED = "1120-done", "1121-broken"
+FINISHED, FAILED, BROKEN = "1120-done", "1121-broken", "1119-torn"
 
 
 def shelf() -> RecordedBridge:
@@ -183,6 +185,8 @@ async def test_deleting_asks_says_what_it_frees_and_leaves_what_is_going() -> No
         await pilot.press("j", "D")
         await until(pilot, lambda: isinstance(app.screen, RemoveRunDialog))
         assert "103 MiB" in text(app) and FINISHED in text(app) and "cannot be had back" in text(app)
+        parts = [app.screen.query_one(name) for name in ("#frees", "#goes", "#stays")]
+        assert len({part.region.x for part in parts}) == 1, "what is long wraps below itself"
         await pilot.press("enter", "n")
         await pilot.pause(0.05)
         assert bridge.removed == [] and not app.screen.is_modal
@@ -197,6 +201,41 @@ async def test_deleting_asks_says_what_it_frees_and_leaves_what_is_going() -> No
             pilot, lambda: "deleted: 103 MiB freed" in text(app) and f" {FINISHED}  " not in text(app)
         )
         assert bridge.removed[-1] == (FINISHED, "delete")
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_damaged_run_is_listed_says_what_is_wrong_and_can_be_deleted(size: tuple[int, int]) -> None:
+    class Damaged(RecordedBridge):
+        def removal(self, run_id: str, kind: RemovalKind) -> Removal:
+            assert (run_id, kind) == (BROKEN, "delete")
+            return Removal(run_id=run_id, kind=kind, freed_bytes=2**30, goes="the whole folder", stays="—")
+
+        def remove(self, run_id: str, kind: RemovalKind) -> Removal:
+            self.removed.append((run_id, kind))
+            self.damaged = ()
+            return self.removal(run_id, kind)
+
+    bridge = Damaged(in_state("running"))
+    damage = f"/home/ana/gpt/runs/{BROKEN}/run.db is damaged: file is not a database"
+    bridge.damaged = (DamagedRun(id=BROKEN, damage=damage, remedy="Restore it from a copy."),)
+    async with opened(bridge, size) as (app, pilot):
+        await pilot.press("4")
+        await until(pilot, lambda: f"{BROKEN}" in text(app))
+        await pilot.press("j")
+        await until(pilot, lambda: app.screen.about.plain.startswith("✗ damaged"))
+        about = " ".join(app.screen.about.plain.split())
+        assert "not a database" in about
+        assert "Restore it from a copy." in about and "D Delete" in text(app) and "a Archive" not in text(app)
+        assert "r Resume" in text(app) and "x Stop" not in text(app), "going on makes its store anew"
+        await pilot.press("enter", "space", "t", "s", "S", "s")
+        assert app.current_mode == "runs" and not app.screen.is_modal
+        await pilot.press("slash", *"damaged", "enter")
+        await until(pilot, lambda: RUN_ID not in text(app))
+        await pilot.press("D")
+        await until(pilot, lambda: "1.00 GiB" in text(app) and isinstance(app.screen, RemoveRunDialog))
+        await pilot.press("y")
+        await until(pilot, lambda: bridge.removed == [(BROKEN, "delete")])
+        await until(pilot, lambda: f" {BROKEN} " not in text(app))
 
 
 async def test_the_help_tells_the_keys_of_the_list() -> None:

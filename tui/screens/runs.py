@@ -13,7 +13,7 @@ from textual.content import Content
 from textual.widgets import DataTable, Input, Static
 
 from engine.errors import EngineError
-from engine.records import RunSummary
+from engine.records import DamagedRun, RunSummary
 from tui import format as fmt
 from tui.bridge import in_thread
 from tui.dialogs.confirm import StopRunDialog
@@ -25,9 +25,8 @@ from tui.verbs import possible_verbs
 from tui.widgets.line_input import LineInput, PromptLine
 from tui.widgets.overlay_panels import LETTERS, MOST_RUNS, OverlayChart
 from tui.widgets.panel import Panel
-from tui.widgets.record_table import RecordTable
 from tui.widgets.run_facts import RunFacts
-from tui.widgets.run_table import RunTable, columns, matches
+from tui.widgets.run_table import Listed, RunTable, columns, matches
 
 if TYPE_CHECKING:
     from engine.shelf import RemovalKind
@@ -70,7 +69,7 @@ Every run of this workspace, newest first.
         Binding("D,delete", "remove('delete')", "Delete", tooltip="Delete its folder", id="runs.delete"),
         Binding("escape", "clear", "Clear", tooltip="No mark, no filter", id="runs.clear"),
     ]
-    table = getters.query_one("#table", RecordTable)
+    table = getters.query_one("#table", RunTable)
     about = getters.query_one("#about", RunFacts)
     filter_line = getters.query_one("#filter", LineInput)
     tags_line = getters.query_one("#tags", LineInput)
@@ -99,12 +98,13 @@ Every run of this workspace, newest first.
         """Follow the list of runs."""
         super().on_mount()
         self.watch(self.app, "runs", self._show)
+        self.watch(self.app, "damaged", self._show)
 
     def _show(self) -> None:
-        runs = self.room_app.runs
+        runs: tuple[Listed, ...] = (*self.room_app.runs, *self.room_app.damaged)
         self.set_class(not runs, "-empty")
         shown = {run.id: run for run in runs if matches(run, self._wanted)}
-        known = {run.id for run in runs}
+        known = {run.id for run in self.room_app.runs}
         self._marked = {run_id: None for run_id in self._marked if run_id in known}
         self.table.show(shown)
         self.filter_line.tell(tr("{shown} of {num}", shown=len(shown), num=len(runs)))
@@ -120,9 +120,10 @@ Every run of this workspace, newest first.
 
     @on(DataTable.RowHighlighted)
     def _show_selected(self) -> None:
-        run = self._selected
-        self.about.show_run(run)
-        self.offer(run and (run.id, possible_verbs(run.status)), len(self._marked), self._wanted)
+        run, listed = self._selected, self.table.selected
+        self.about.show_run(listed)
+        verbs = possible_verbs(run.status) if run else None
+        self.offer(listed and listed.id, verbs, len(self._marked), self._wanted)
         self._preview()
 
     @on(OverlayChart.Resized)
@@ -132,9 +133,12 @@ Every run of this workspace, newest first.
         wanted = tuple(self._marked) if len(self._marked) > 1 else (selected.id,) if selected else ()
         steps = {run.id: run.status.step for run in self.room_app.runs}
         key = tuple((run_id, steps.get(run_id)) for run_id in wanted)
-        if chart.display and chart.size.width and wanted and key != self._previewed:
+        if chart.display and chart.size.width and key != self._previewed:
             self._previewed = key
-            self._read_preview(wanted, chart.size.width)
+            if wanted:
+                self._read_preview(wanted, chart.size.width)
+            else:
+                chart.show((), False)
 
     @work(exclusive=True, group="preview", exit_on_error=False)
     async def _read_preview(self, run_ids: tuple[str, ...], num_columns: int) -> None:
@@ -145,7 +149,8 @@ Every run of this workspace, newest first.
 
     @on(ComparisonArrived)
     def _show_preview(self, message: ComparisonArrived) -> None:
-        self.query_one("#preview", OverlayChart).show(message.found.runs, False)
+        if self._previewed:
+            self.query_one("#preview", OverlayChart).show(message.found.runs, False)
 
     @property
     def _selected(self) -> RunSummary | None:
@@ -159,9 +164,12 @@ Every run of this workspace, newest first.
             return False
         if action in ("ask", "stop_run"):
             verb = parameters[0] if action == "ask" else "stop"
+            if isinstance(self.table.selected, DamagedRun):
+                return verb == "resume"
             return run is not None and verb in possible_verbs(run.status)
         if action == "remove":
-            return run is not None and run.status.state.is_over
+            is_whole = run is not None and run.status.state.is_over
+            return is_whole or (parameters[0] == "delete" and isinstance(self.table.selected, DamagedRun))
         if action in ("mark", "tag"):
             return run is not None
         if action == "overlay":
@@ -177,8 +185,8 @@ Every run of this workspace, newest first.
             self.app.post_message(RunOpenRequested(run.id))
 
     def action_ask(self, verb: str) -> None:
-        """Ask the selected run for something."""
-        if run := self._selected:
+        """Ask the selected run for something; to go on with a damaged one makes its store anew."""
+        if run := self.table.selected:
             self.app.post_message(VerbRequested(run.id, verb))
 
     def action_stop_run(self) -> None:
@@ -284,7 +292,7 @@ Every run of this workspace, newest first.
     @work(exclusive=True, group="shelf", exit_on_error=False)
     async def action_remove(self, kind: RemovalKind) -> None:
         """Weigh what archiving or deleting the selected run would free; the question comes with the answer."""
-        if (run := self._selected) is None:
+        if (run := self.table.selected) is None:
             return
         try:
             self.post_message(RemovalWeighed(await in_thread(self.room_app.bridge.removal, run.id, kind)))

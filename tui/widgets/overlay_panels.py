@@ -76,7 +76,7 @@ class OverlayChart(CurveChart):
         self._title = tr("Validation loss") if is_validation else tr("Training loss")
         if self._is_preview and len(runs) == 1:
             self._title = tr("Training loss of {run_id}", run_id=fmt.clean(runs[0].run_id))
-        elif self._is_preview:
+        elif self._is_preview and runs:
             self._title = tr("Training loss: {num} marked", num=len(runs))
         letters = LETTERS if len(runs) > 1 else " "
         curves = [
@@ -84,7 +84,9 @@ class OverlayChart(CurveChart):
             for letter, style, run in zip(letters, STYLES, runs, strict=False)
         ]
         last = max((point.tokens for curve in curves for point in curve.points), default=1)
-        self.show_curves(curves, (0, round_ends(0, last)[1]), tr("None of them has made a step."))
+        self.show_curves(
+            curves, (0, round_ends(0, last)[1]), tr("None of them has made a step.") if runs else ""
+        )
         self._name_looks()
 
     def _drawn_points(self, width: int) -> list[LossPoint]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from engine.records import RunSummary
+from engine.records import DamagedRun, RunSummary
 from tui import format as fmt
 from tui.language import tr
 from tui.verbs import state_sign
 from tui.widgets.facts_panel import Fact, FactsPanel
 from tui.widgets.lines import BAD, DOUBTFUL, MUTED, TEXT, Line, crop, wrap
-from tui.widgets.run_table import tags_text
+from tui.widgets.run_table import Listed, damaged_text, tags_text
 
 _FEWEST_FACTS = 2
 """Rows that a long reason leaves to the facts."""
@@ -25,8 +25,14 @@ class RunFacts(FactsPanel):
         )
         self._head: list[Fact] = []
 
-    def show_run(self, run: RunSummary | None) -> None:
+    def show_run(self, run: Listed | None) -> None:
         """Show another run; None where there is none that the filter lets through."""
+        if isinstance(run, DamagedRun):
+            self.border_title = fmt.clean(run.id)
+            self._head = [("", damaged_text(), BAD), ("", fmt.said(run.damage), BAD)]
+            self._head.append(("", fmt.said(run.remedy), TEXT))
+            self.show([])
+            return
         if run is None:
             self.border_title, self._head = tr("Selected run"), []
             self.show([(tr("No run"), tr("has all of these words."), MUTED)])
