@@ -10,6 +10,7 @@ from engine import settings_file
 from engine.errors import RunFailedError
 from tests.tui.recorded import RUN_ID, RecordedBridge, in_state
 from tests.tui.test_screens import SIZES, opened, text, until
+from tui import language
 from tui.app import LlmTui
 from tui.dialogs.confirm import UnsavedDialog
 from tui.screens.settings import SettingsScreen
@@ -271,3 +272,15 @@ def test_a_secret_is_dots_on_the_screen() -> None:
     )
     assert "s3cret" not in shown(key, key.value) and shown(key, key.value)
     assert shown(key, '""') == '""', "that none is set is no secret"
+
+
+def test_figures_that_are_typed_are_written_as_toml_in_every_language() -> None:
+    from tui.widgets.settings_panels import told_to_type
+
+    language.use("az")
+    try:
+        assert told_to_type("a number from 0.0001 to 0.5").count("0.") == 2
+        assert "1,000,000" in told_to_type("a whole number from 300 to 1,000,000")
+        assert "0,5" not in told_to_type("a number from 0.0001 to 0.5")
+    finally:
+        language.use("en")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from textual.geometry import Size
 
 from tui import format as fmt
-from tui.language import told, tr, trn
+from tui.language import code, told, tr, trn
 from tui.own_keys import key as own_key
 from tui.widgets.lines import (
     BAD,
@@ -76,6 +77,16 @@ def next_choice(key: KeyForm, changes: Changes) -> str:
 def shown(key: KeyForm, value: str) -> str:
     """A value as it may be on a screen; empty: nothing is set."""
     return "••••••••" if key.is_secret and value not in ("", '""') else readable(value)
+
+
+_LOCAL_FIGURE = re.compile(r"(?<![\w.,-])(?:[1-9]\d{0,2}(?:\.\d{3})+(?:,\d+)?|\d+,\d+)(?![\w.,]\w|\w)")
+_TO_TYPE = str.maketrans({".": ",", ",": "."})
+
+
+def told_to_type(text: str) -> str:
+    """What the engine says in the language, its figures as they are typed: 0.5 is TOML in every language."""
+    said = told(text)
+    return said if code() == "en" else _LOCAL_FIGURE.sub(lambda match: match[0].translate(_TO_TYPE), said)
 
 
 def readable(value: str) -> str:
@@ -209,7 +220,7 @@ class SettingsRows(Rows):
             return [*line, *stands]
         stands = crop(stands, _VALUE_WIDTH)
         gap = " " * (_VALUE_WIDTH + 2 - length(stands))
-        return [*line, *stands, (gap, TEXT), (told(entry.expected), FAINT)]
+        return [*line, *stands, (gap, TEXT), (told_to_type(entry.expected), FAINT)]
 
 
 def is_unlimited(key: KeyForm, value: str) -> bool:
@@ -256,13 +267,13 @@ class KeyPanel(Panel):
         )
         if key is None:
             return problem, [], [], []
-        expected = told(takes)
+        expected = told_to_type(takes)
         text = (
             tr("not {expected}", expected=expected) if is_wrong else tr("takes {expected}", expected=expected)
         )
         return (
             problem,
-            [[(row, TEXT)] for row in wrap(told(key.reason), width)],
+            [[(row, TEXT)] for row in wrap(told_to_type(key.reason), width)],
             _wrapped(text, width, is_bad=is_wrong),
             [crop(self._values(key), width)],
         )
