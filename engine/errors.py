@@ -58,6 +58,13 @@ class EngineError(Exception):
 class SettingsError(EngineError):
     """A settings file or an override is wrong."""
 
+    def __init__(self, title: str, remedy: str = "", *, dotted: str = "", expected: str = "") -> None:
+        super().__init__(title, remedy)
+        self.dotted = dotted
+        """The key whose value is refused; empty where it is none, or none alone."""
+        self.expected = expected
+        """What that value is not, in words."""
+
 
 class CorpusError(EngineError):
     """The corpus cannot be used: empty, unreadable, binary, or too small."""

@@ -15,10 +15,11 @@ from msgspec import inspect as types
 from engine import atomic
 from engine.errors import SettingsError
 from engine.settings import Settings
-from engine.settings_file import describe, find_line, parse, reason_of, to_toml
+from engine.settings_file import find_line, parse, reason_of, to_toml
+from engine.settings_words import Literals, describe, literals, ordered
 
-ORIGIN = "Here"
-"""Where messages say that a value which was typed into the form stands."""
+ORIGIN = ""
+"""Where messages say that a value which was typed into the form stands: one sees that."""
 _UNITS = (
     ("_s", "s"),
     ("_gib", "GiB"),
@@ -139,7 +140,7 @@ def _key(section: str, field: msgspec.structs.FieldInfo, table: Any) -> KeyForm:
         expected=describe(field.type),
         reason=reason_of(field.type),
         unit=_unit(field.encode_name),
-        choices=_choices(types.type_info(field.type)),
+        choices=_choices(types.type_info(field.type), literals(field.type)),
         is_secret=_is_secret(types.type_info(field.type)),
     )
 
@@ -165,17 +166,17 @@ def _is_secret(info: types.Type) -> bool:
     return isinstance(info, types.Metadata) and bool((info.extra or {}).get("is_secret"))
 
 
-def _choices(info: types.Type) -> tuple[str, ...]:
+def _choices(info: types.Type, orders: Literals) -> tuple[str, ...]:
     match info:
         case types.Metadata():
-            return _choices(info.type)
+            return _choices(info.type, orders)
         case types.BoolType():
             return ("true", "false")
         case types.LiteralType():
-            return tuple(to_toml(value) for value in info.values)
+            return tuple(to_toml(value) for value in ordered(info, orders))
         case types.UnionType():
             known = [part for part in info.types if not isinstance(part, types.NoneType)]
-            return _choices(known[0]) if len(known) == 1 else ()
+            return _choices(known[0], orders) if len(known) == 1 else ()
     return ()
 
 

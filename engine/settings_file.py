@@ -20,7 +20,8 @@ from msgspec import inspect as types
 from engine import atomic
 from engine.currency import CODES, nearest_code
 from engine.errors import SettingsError
-from engine.settings import CURRENCY_PATTERN, TIME_PATTERN, NotifySettings, Settings
+from engine.settings import NotifySettings, Settings
+from engine.settings_words import describe
 
 FILE_NAME = "settings.toml"
 
@@ -180,7 +181,13 @@ class _Reader:
         shown = repr(value) if len(repr(value)) <= 80 else repr(value)[:77] + "..."
         if dotted.startswith("notify."):
             shown = "(a secret)"
-        return SettingsError(f"{self._where(dotted)}: {dotted} = {shown} is not {expected}.", remedy)
+        where = self._where(dotted)
+        title = (
+            f"{where}: {dotted} = {shown} is not {expected}."
+            if where
+            else f"{dotted} = {shown} is not {expected}."
+        )
+        return SettingsError(title, remedy, dotted=dotted, expected=expected)
 
     def _where(self, dotted: str) -> str:
         if dotted in self._overridden:
@@ -222,52 +229,6 @@ def _override_value(raw: str) -> Any:
         return raw
 
 
-def describe(kind: Any) -> str:
-    """What values a type takes, in words: "a whole number from 1 to 200", "one of muon, adamw"."""
-    return _describe(types.type_info(kind))
-
-
-def _describe(info: types.Type) -> str:
-    match info:
-        case types.Metadata():
-            return _describe(info.type)
-        case types.UnionType():
-            return " or ".join(_describe(part) for part in info.types if not isinstance(part, types.NoneType))
-        case types.LiteralType():
-            return _quoted(info) if len(info.values) == 1 else f"one of {_quoted(info)}"
-        case types.IntType():
-            return f"a whole number{_range(info)}"
-        case types.FloatType():
-            return f"a number{_range(info)}"
-        case types.BoolType():
-            return "true or false"
-        case types.StrType():
-            named = {
-                CURRENCY_PATTERN: "three capital letters in quotes",
-                TIME_PATTERN: 'a time of day in quotes, like "22:00"',
-            }
-            return named.get(info.pattern or "", "a text in quotes")
-        case types.ListType(item_type=types.StructType()):
-            return "tables"
-        case types.ListType(item_type=types.LiteralType() as literal):
-            return f"a list of {_quoted(literal)}"
-        case types.ListType():
-            return "a list of texts"
-        case _:
-            return "a table"
-
-
-def _quoted(info: types.LiteralType) -> str:
-    return ", ".join(f'"{value}"' for value in info.values)
-
-
-def _range(info: types.IntType | types.FloatType) -> str:
-    low = (
-        f" above {info.gt:g}" if info.gt is not None else f" from {info.ge:,g}" if info.ge is not None else ""
-    )
-    return low + (f" to {info.le:,.15g}" if info.le is not None else "")
-
-
 # --- writing --------------------------------------------------------------------------------------------------
 
 
@@ -288,7 +249,7 @@ def _section_lines(name: str, kind: Any) -> Iterator[str]:
         info = types.type_info(field.type)
         comment = reason_of(field.type)
         default = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
-        expected = _describe(info)
+        expected = describe(field.type)
         for line in _wrapped(f"{comment} ({expected})"):
             yield f"# {line}"
         if example := _example(info):

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from textual.dom import DOMNode
     from textual.driver import Driver
 
-    from engine.records import Check, RunSnapshot, RunSummary, TimeSpan
+    from engine.records import Check, DamagedRun, RunSnapshot, RunSummary, TimeSpan
     from engine.story import Digest
 
 FIRST_PAINT_S = 0.05
@@ -78,6 +78,8 @@ class LlmTui(App[str | None]):
     snapshot: reactive[RunSnapshot | None] = reactive(None, repaint=False)
     """The followed run as last read; None where none is followed, or none was read yet."""
     runs: reactive[tuple[RunSummary, ...]] = reactive((), repaint=False)
+    damaged: reactive[tuple[DamagedRun, ...]] = reactive((), repaint=False)
+    """Runs that cannot be read."""
     trouble: reactive[str] = reactive("", repaint=False)
     """Why the followed run cannot be read now; empty where it can."""
     asked_verb: reactive[str] = reactive("", repaint=False)
@@ -121,7 +123,7 @@ class LlmTui(App[str | None]):
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Our own tokens, for themes that do not have them."""
-        return {"muted": NIGHT.variables["muted"], "faint": NIGHT.variables["faint"]}
+        return {name: NIGHT.variables[name] for name in ("muted", "faint", "orchid")}
 
     def compose(self) -> ComposeResult:
         """What stands there until the workspace was read."""
@@ -243,7 +245,7 @@ class LlmTui(App[str | None]):
 
     @on(RunsArrived)
     def _take_runs(self, message: RunsArrived) -> None:
-        self.runs = message.runs
+        self.runs, self.damaged = message.runs, message.damaged
         for run in message.runs:
             self.herald.see(run.id, run.status.state, run.status.reason or "")
         if self.followed_id is None and message.runs:

@@ -97,9 +97,9 @@ class Bridge:
         """Every run that can be read, newest first."""
         return tuple(self._workspace.runs())
 
-    def damaged_runs(self) -> tuple[DamagedRun, ...]:
-        """Every run that cannot be read, newest first, with what is wrong."""
-        return tuple(self._workspace.damaged_runs())
+    def damaged_runs(self, known: Sequence[str]) -> tuple[DamagedRun, ...]:
+        """Every run that cannot be read, newest first, with what is wrong; `known` are those that were just read."""
+        return tuple(self._workspace.damaged_runs(known))
 
     def snapshot(self, run_id: str, span: TimeSpan, num_columns: int) -> RunSnapshot:
         """All that a run screen of so many columns shows, its curves over a stretch of time. Raises: EngineError."""

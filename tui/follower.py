@@ -57,4 +57,6 @@ class Follower:
     async def _read_list(self) -> None:
         # A list that cannot be read now is read again in two seconds; the old one stands meanwhile.
         with contextlib.suppress(EngineError, OSError):
-            self._app.post_message(RunsArrived(await in_thread(self._bridge.runs)))
+            runs = await in_thread(self._bridge.runs)
+            damaged = await in_thread(self._bridge.damaged_runs, [run.id for run in runs])
+            self._app.post_message(RunsArrived(runs, damaged))

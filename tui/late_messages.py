@@ -32,6 +32,8 @@ class ValueChecked(Message):
     problem: str
     is_final: bool
     """Whether it was given, not only typed."""
+    wants: str = ""
+    """What the value is not, where the problem is no more than that."""
 
 
 @dataclass(eq=False)
@@ -91,9 +93,11 @@ class LogArrived(Message):
 
 @dataclass(eq=False)
 class LogSearchEnded(Message):
-    """The output of a run was searched to an end of the file, in vain."""
+    """The output of a run that is not held was searched in vain."""
 
     text: str
+    direction: int
+    """-1: backwards."""
 
 
 @dataclass(eq=False)

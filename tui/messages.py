@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         Check,
         CheckStep,
         ClosingReport,
+        DamagedRun,
         LedgerEntry,
         OpenProcesses,
         RunSnapshot,
@@ -55,9 +56,10 @@ class SnapshotFailed(Message):
 
 @dataclass(eq=False)
 class RunsArrived(Message):
-    """The runs of the workspace were read, newest first."""
+    """The runs of the workspace were read, newest first; the damaged ones are those that cannot be."""
 
     runs: tuple[RunSummary, ...]
+    damaged: tuple[DamagedRun, ...] = ()
 
     def can_replace(self, message: Message) -> bool:
         """A newer list makes an older one needless."""

@@ -25,6 +25,7 @@ NIGHT = Theme(
     variables={
         "border": "#5f7d94",
         "border-blurred": "#2d3b49",
+        "orchid": "#cf8fc4",
         "footer-background": "#121922",
         "footer-key-foreground": "#6cb6eb",
         "footer-description-foreground": "#9fb0c0",
@@ -63,6 +64,7 @@ SIXTEEN = Theme(
         **NIGHT.variables,
         "border": "#00aaaa",
         "border-blurred": "#555555",
+        "orchid": "#aa00aa",
         "footer-background": "#000000",
         "footer-key-foreground": "#55ffff",
         "footer-description-foreground": "#aaaaaa",

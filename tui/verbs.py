@@ -86,6 +86,12 @@ def state_sign(status: Status, is_stale: bool) -> tuple[str, str, str]:
     return sign, state_word(status.state), style
 
 
+def sign_style(sign: str) -> str:
+    """The component class of a sign that `state_sign` gives."""
+    styles = dict(_SIGNS.values()) | {"?": DOUBTFUL}
+    return styles.get(sign, MUTED)
+
+
 def is_live(status: Status, is_stale: bool) -> bool:
     """Whether a run is going, or should be and nobody answers for it."""
     return is_stale or not status.state.is_over

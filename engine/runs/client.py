@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -211,10 +211,15 @@ class Workspace(Checklist):
                 found.append(read_summary(folder))
         return found
 
-    def damaged_runs(self) -> list[DamagedRun]:
-        """The runs that cannot be read, newest first, each with what is wrong and what can be done."""
+    def damaged_runs(self, known: Collection[str] = ()) -> list[DamagedRun]:
+        """The runs that cannot be read, newest first, each with what is wrong and what can be done.
+
+        `known` are the ids of runs that were read just now: they are not read again.
+        """
         found = []
         for folder in folders.all_runs(self.folder):
+            if folder.id in known:
+                continue
             try:
                 read_status(folder)
             except EngineError as error:

@@ -15,12 +15,13 @@ from pathlib import Path
 
 import msgspec
 
-from engine.errors import EngineError, RunFailedError, StoreError
+from engine.errors import EngineError, RunFailedError, SettingsError, StoreError
 from engine.ledger.storage import folder_bytes
 from engine.records import EventRow, RunState, StepRow
 from engine.runs.books import enter
 from engine.runs.folder import RunFolder
 from engine.runs.lock import Lock, holder
+from engine.runs.mend import find_damage
 from engine.runs.owner import require_own
 from engine.runs.tables import MetaRow
 from engine.runs.view import read_status
@@ -59,15 +60,19 @@ def set_tags(folder: RunFolder, tags: Sequence[str]) -> tuple[str, ...]:
 
 
 def removal(folder: RunFolder, kind: RemovalKind) -> Removal:
-    """What archiving or deleting a run would free. Raises: EngineError where it is going, or cannot be read."""
-    state = _state_at_rest(folder)
-    if kind == "delete":
+    """What archiving or deleting a run would free.
+
+    Raises: EngineError where it is going, or cannot be read; one whose files are damaged can be deleted all the same.
+    """
+    state = _state_at_rest(folder) if kind == "archive" else _state_or_none(folder)
+    if kind == "delete" or state is None:
+        stays = "its line in the ledger and in TRAINING.md"
         return Removal(
             run_id=folder.id,
             kind=kind,
             freed_bytes=folder_bytes(folder.path),
             goes="the whole folder: checkpoints, model, settings, curves, samples and log",
-            stays="its line in the ledger and in TRAINING.md",
+            stays=stays if state is not None else "its line in the ledger and in TRAINING.md, if it has one",
         )
     going = _archivable(folder, state)
     kept = "model" if _has_model(folder, state) else "newest checkpoint"
@@ -81,16 +86,18 @@ def removal(folder: RunFolder, kind: RemovalKind) -> Removal:
 
 
 def remove(folder: RunFolder, kind: RemovalKind) -> Removal:
-    """Archive or delete a run; what was freed.
+    """Archive or delete a run; what was freed. What a damaged one had cost is entered no more.
 
     Raises: EngineError where it is going, where its cost cannot be entered in the ledger, or where a file cannot go.
     """
     require_own(folder.path)
-    told, state = removal(folder, kind), _state_at_rest(folder)
+    told = removal(folder, kind)
+    state = _state_at_rest(folder) if kind == "archive" else _state_or_none(folder)
     with _held(folder):
         try:
-            if kind == "delete":
-                _book(folder, state)
+            if kind == "delete" or state is None:
+                if state is not None:
+                    _book(folder, state)
                 _delete(folder)
             else:
                 _archive(folder, state)
@@ -120,9 +127,30 @@ def _is_going(folder: RunFolder) -> RunFailedError:
 def _state_at_rest(folder: RunFolder) -> RunState:
     """The state of a run that nobody works on."""
     state = read_status(folder).state
-    if not state.is_over or folder.is_supervised or holder(folder.trainer_lock) is not None:
+    if not state.is_over or _is_at_work(folder):
         raise _is_going(folder)
     return state
+
+
+def _state_or_none(folder: RunFolder) -> RunState | None:
+    """The same; None where the run is damaged, so that nothing tells its state.
+
+    Raises: EngineError where it only cannot be read now, as where its store is locked.
+    """
+    try:
+        return _state_at_rest(folder)
+    except RunFailedError:
+        raise
+    except EngineError as error:
+        if _is_at_work(folder):
+            raise _is_going(folder) from error
+        if isinstance(error, SettingsError) or find_damage(folder):
+            return None
+        raise
+
+
+def _is_at_work(folder: RunFolder) -> bool:
+    return folder.is_supervised or holder(folder.trainer_lock) is not None
 
 
 def _has_model(folder: RunFolder, state: RunState) -> bool:

@@ -25,7 +25,7 @@ def test_every_key_is_told_with_what_the_engine_knows_of_it(path: Path) -> None:
     celsius = keys["limits.max_gpu_celsius"]
     assert (celsius.value, celsius.default, celsius.unit) == ("87.0", "87.0", "°C")
     assert celsius.expected == "a number from 0 to 120" and "checkpoint and pause" in celsius.reason
-    assert keys["training.optimizer"].choices == ('"adamw"', '"muon"')
+    assert keys["training.optimizer"].choices == ('"muon"', '"adamw"')
     assert keys["model.n_layer"].value == "" and not keys["model.n_layer"].is_in_file
     assert keys["model.tie_embeddings"].choices == ("true", "false")
     for key in form.keys:
@@ -91,7 +91,8 @@ def test_what_the_engine_refuses_is_refused_and_changes_nothing(
     before = path.read_bytes()
     with pytest.raises(SettingsError, match=said) as found:
         save(read_form(path), {key: value})
-    assert found.value.title.startswith("Here: ") and found.value.remedy
+    assert found.value.title.startswith(f"{key} = ") and found.value.remedy
+    assert found.value.dotted == key and found.value.expected in found.value.title
     assert path.read_bytes() == before
 
 
@@ -156,3 +157,10 @@ def test_an_offer_without_its_hours_can_be_frozen_and_read_again(path: Path, tmp
     settings = settings_file.load(path)
     settings_file.freeze(settings, tmp_path / "frozen.toml")
     assert settings_file.load(tmp_path / "frozen.toml") == settings
+
+
+def test_choices_stand_in_the_order_in_which_they_were_written(path: Path) -> None:
+    keys = {key.dotted: key for key in read_form(path).keys}
+    assert keys["model.preset"].choices == ('"auto"', '"tiny"', '"15m"', '"45m"', '"134m"')
+    assert keys["model.preset"].expected == 'one of "auto", "tiny", "15m", "45m", "134m"'
+    assert keys["training.precision"].choices == ('"auto"', '"fp32"', '"bf16"', '"fp16"')

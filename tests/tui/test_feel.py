@@ -268,7 +268,7 @@ async def test_the_palette_has_every_screen_and_every_verb() -> None:
         await until(pilot, lambda: app.current_mode == "log")
         await until(pilot, lambda: app.runs)
         commands = {command.title: command for command in app.get_system_commands(app.screen)}
-        assert {"Follow", "Copy", "Search", "Pause the run", "Stop the run"} <= set(commands)
+        assert {"Stop following", "Copy", "Search", "Pause the run", "Stop the run"} <= set(commands)
         commands["Pause the run"].callback()
         await until(pilot, lambda: bridge.asked == [(RUN_ID, "pause")])
         commands["Stop the run"].callback()

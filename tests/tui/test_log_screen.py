@@ -59,13 +59,14 @@ async def test_moving_away_ends_the_following_and_g_begins_it_again() -> None:
         screen = await show(app, pilot)
         await pilot.press("k", "k")
         stands_on = screen.rows.selected
-        assert stands_on is not None and "following" not in text(app)
+        assert stands_on is not None and "following" not in text(app) and "f Follow" in text(app)
         tell(bridge, "news")
         await until(pilot, lambda: screen.rows.num_rows == NUM_LINES + 1)
         assert screen.rows.selected == stands_on
         await pilot.press("G")
         await pilot.pause(0.05)
-        assert "following" in text(app) and screen.rows.selected.text == "news"  # type: ignore[union-attr]
+        assert "─ following ·" in text(app) and "f Stop following" in text(app)
+        assert screen.rows.selected.text == "news"  # type: ignore[union-attr]
         await pilot.press("g")
         await pilot.pause(0.05)
         assert "Nothing keeps the machine from falling asleep" in text(app)
@@ -111,18 +112,78 @@ async def test_search_goes_through_a_log_that_is_too_large_to_hold(monkeypatch: 
 
         await pilot.press("slash", *"runtimeerror", "enter")
         await until(pilot, lambda: stands() == lines[20_000])
-        await pilot.press("N")
-        await until(pilot, lambda: stands() == lines[5])
-        assert "/runtimeerror" in text(app)
+        assert "/runtimeerror: 1 of 1+" in text(app), "not all of the output is held"
         await pilot.press("n")
+        await until(pilot, lambda: stands() == lines[5])
+        await pilot.press("N")
         await until(pilot, lambda: stands() == lines[20_000])
         clipboard = copied(app, monkeypatch)
         await pilot.press("y")
         assert len(clipboard) == 1 and clipboard[0].endswith(" output a runtimeerror again")
+        await pilot.press("N")
+        await until(pilot, lambda: stands() == lines[5])
         await pilot.press("n")
-        await until(pilot, lambda: "No further 'runtimeerror'" in text(app))
+        await until(pilot, lambda: stands() == lines[20_000])
+        await pilot.press("slash", "ctrl+u", *"nowhere", "enter")
+        await until(pilot, lambda: "'nowhere' is nowhere in this log" in text(app))
         await pilot.press("escape", "f")
         await until(pilot, lambda: stands() == lines[-1] or "Saved" in stands())
+
+
+async def test_a_search_goes_on_backwards_and_round_and_says_where_it_stands() -> None:
+    bridge = RecordedBridge(in_state("running"))
+    async with opened(bridge) as (app, pilot):
+        screen = await show(app, pilot)
+        await pilot.press("slash")
+        await pilot.pause(0.05)
+        assert " / search for" in text(app).splitlines()[-2] and "/ Search" not in text(app)
+        await pilot.press(*"step 12")
+        for key, number, place in (
+            ("enter", 129, "11 of 11"),
+            ("n", 128, "10 of 11"),
+            ("N", 129, "11 of 11"),
+            ("N", 12, "1 of 11"),
+            ("n", 129, "11 of 11"),
+        ):
+            await pilot.press(key)
+            await until(pilot, lambda n=number: screen.rows.selected.text.startswith(f"step {n}:"))
+            await until(pilot, lambda p=place: f"/step 12: {p}" in text(app))
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_log_of_a_run_that_has_ended_says_so_and_of_how_much_a_filter_shows(
+    size: tuple[int, int],
+) -> None:
+    bridge = RecordedBridge(in_state("failed"))
+    async with opened(bridge, size) as (app, pilot):
+        screen = await show(app, pilot)
+        tell(bridge, "it broke", "error")
+        await until(pilot, lambda: screen.rows.num_rows == 405)
+        await until(pilot, lambda: "ended: failed" in text(app))
+        assert "following" not in text(app) and "f Follow" not in text(app), "there is nothing to come"
+        assert "[$error]ended: failed" in screen.rows.border_subtitle
+        await pilot.press("l", "l")
+        await until(pilot, lambda: "1 of 405 lines" in text(app))
+        title = screen.line_panel.border_title
+        assert "[$error]error" in title and "[$muted]told" in title and "trainer" in title
+        assert screen.line_panel.plain == "it broke".ljust(screen.line_panel.size.width)
+
+
+async def test_the_panel_of_a_line_is_as_high_as_the_line() -> None:
+    bridge = RecordedBridge(in_state("running"))
+    tell(bridge, "long " * 300)
+    async with opened(bridge, (120, 34)) as (app, pilot):
+        screen = await show(app, pilot)
+        await until(pilot, lambda: "long long" in screen.line_panel.plain)
+        await until(pilot, lambda: screen.line_panel.outer_size.height == 8)
+        assert "z shows all of it" in screen.line_panel.plain
+        await pilot.press("z")
+        await until(pilot, lambda: screen.line_panel.outer_size.height > 12)
+        assert screen.line_panel.plain.count("long") == 300
+        await pilot.press("z")
+        screen.rows.focus()
+        await pilot.press("k")
+        await until(pilot, lambda: screen.line_panel.outer_size.height == 3)
 
 
 async def test_the_rest_of_a_large_log_is_read_by_going_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,6 +51,8 @@ async def test_two_steps_stand_side_by_side(size: tuple[int, int]) -> None:
         await pilot.pause(0.05)
         assert told(100) in text(app) and told(150) in text(app)
         assert screen._left_step == 100
+        assert "tokens" in screen.steps.plain and ":" in screen.steps.plain, "with tokens and time"
+        assert screen.right.size.width >= 34
 
 
 async def test_several_fixed_prompts_are_looked_at_one_by_one() -> None:
@@ -77,6 +79,7 @@ async def test_a_prompt_of_ones_own_is_asked_for_and_written() -> None:
         assert isinstance(app.screen, AskTextDialog) and "step-200 (1 of 2)" in text(app)
         await pilot.press("down", "ctrl+u", *"for x in", "tab", "ctrl+u", *"99", "enter")
         await pilot.pause(0.05)
+        assert "prompt        for x in" in text(app)
         assert "temperature is a number from 0 to 10." in text(app) and not bridge.texts
         await pilot.press("ctrl+u", *"0.5", "enter")
         await until(pilot, lambda: "test_error" in text(app) and "Your prompt, step-150" in text(app))
@@ -84,10 +87,10 @@ async def test_a_prompt_of_ones_own_is_asked_for_and_written() -> None:
         screen = app.screen
         assert isinstance(screen, SamplesScreen)
         await until(pilot, lambda: not screen._is_writing)
-        assert "for x in" in text(app)
+        assert "for x in" in text(app) and "▶" not in text(app), "no step stands at the right"
         await pilot.press("escape")
         await pilot.pause(0.05)
-        assert "Your prompt" not in screen.right.plain and "Step 200" in text(app)
+        assert "Your prompt" not in screen.right.plain and "Step 200" in text(app) and "▶" in text(app)
 
 
 async def test_escape_gives_up_a_text_that_is_being_written() -> None:
@@ -106,6 +109,7 @@ async def test_escape_gives_up_a_text_that_is_being_written() -> None:
         screen = await show(app, pilot)
         await pilot.press("p", "enter")
         await until(pilot, lambda: "and so" in text(app) and "esc Give up" in text(app))
+        assert "writing … 6 characters, at most 200" in screen.right.border_subtitle
         await pilot.press("escape")
         await until(pilot, lambda: bridge.is_closed and "Given up here." in text(app))
         assert "and so" in text(app) and not screen._is_writing

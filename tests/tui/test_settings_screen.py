@@ -10,6 +10,7 @@ from engine import settings_file
 from engine.errors import RunFailedError
 from tests.tui.recorded import RUN_ID, RecordedBridge, in_state
 from tests.tui.test_screens import SIZES, opened, text, until
+from tui import language
 from tui.app import LlmTui
 from tui.dialogs.confirm import UnsavedDialog
 from tui.screens.settings import SettingsScreen
@@ -76,19 +77,64 @@ async def test_a_change_is_shown_with_what_it_does_and_saved_with_the_comments()
     assert path.read_text("utf-8") == before.replace('tokens = "auto"', "tokens = 5_000_000", 1)
 
 
-async def test_a_wrong_value_is_refused_as_it_is_typed_in_the_engines_words() -> None:
-    async with opened(RecordedBridge(), (120, 34)) as (app, pilot):
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_wrong_value_is_refused_as_it_is_typed_beside_what_the_key_takes(
+    size: tuple[int, int],
+) -> None:
+    async with opened(RecordedBridge(), size) as (app, pilot):
         screen = await show(app, pilot)
         await go_to(screen, pilot, "training.tokens")
         await pilot.press("enter", "ctrl+u", *"12x")
-        await until(pilot, lambda: "is not a" in text(app))
-        assert "Here: training.tokens = '12x'" in text(app)
+        await until(pilot, lambda: "✗ not a whole number" in text(app))
+        about = " ".join(screen.about.plain.split())
+        assert about.count("1,000,000,000,000") == 1 and "Here" not in about, "the range is told once"
+        assert "tokens to train on in all" in about and 'default "auto"' in about
+        assert "editing" in text(app) and "as on the disk" not in text(app)
         await pilot.press("enter")
         await pilot.pause(0.1)
         assert screen.value_line.is_open and not screen._changes
         await pilot.press("escape")
         await pilot.pause(0.05)
-        assert not screen.value_line.is_open and "is not a" not in text(app) and "as on the disk" in text(app)
+        assert not screen.value_line.is_open and "✗ not a" not in text(app) and "as on the disk" in text(app)
+
+
+async def test_what_is_wrong_beside_another_key_is_told_in_the_engines_words() -> None:
+    async with opened(RecordedBridge()) as (app, pilot):
+        screen = await show(app, pilot)
+        await go_to(screen, pilot, "limits.resume_gpu_celsius")
+        await pilot.press("enter", "ctrl+u", *"99")
+        await until(pilot, lambda: "is not less than limits.max_gpu_celsius" in screen.about.plain)
+        about = " ".join(screen.about.plain.split())
+        assert about.startswith("✗ limits.resume_gpu_celsius = 99") and "takes a number" in about
+
+
+async def test_values_carry_their_units_and_long_numbers_their_thousands() -> None:
+    async with opened(RecordedBridge(), (120, 34)) as (app, pilot):
+        screen = await show(app, pilot)
+        await go_to(screen, pilot, "limits.max_cost")
+        assert "0.0 (no limit)" in text(app)
+        await pilot.press("enter", "ctrl+u", *"12.5", "enter")
+        await until(pilot, lambda: "12.5 USD" in text(app) and "unsaved 12.5" in screen.about.plain)
+        await pilot.press("escape", "g")
+        await give(screen, pilot, "training.tokens", "5000000")
+        await until(pilot, lambda: "unsaved 5,000,000" in screen.about.plain)
+        await pilot.press("enter")
+        assert screen.value_line.value == "5000000", "it is edited as it is written"
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_form_has_most_of_the_screen_and_the_effect_is_whole(size: tuple[int, int]) -> None:
+    async with opened(RecordedBridge(), size) as (app, pilot):
+        screen = await show(app, pilot)
+        assert screen.rows.size.height >= (size[1] - 2) * 0.4 - 1
+        await give(screen, pilot, "training.tokens", "5000000")
+        await until(pilot, lambda: "→ 5.24 M" in screen.effect.plain)
+        effect = screen.effect.plain
+        assert "…" not in effect
+        for fact in ("memory", "time", "energy", "cost", "tokens", "disk", "model", "batch"):
+            assert fact in effect, fact
+        if size != (80, 24):
+            assert "18 min 47 s" in effect and "(15 min 39 s to" in effect
 
 
 async def test_space_takes_the_next_value_d_the_default_and_u_what_the_file_has() -> None:
@@ -122,6 +168,8 @@ async def test_the_filter_shows_what_holds_its_words_and_escape_shows_all() -> N
         await pilot.pause(0.05)
         assert "max_gpu_celsius" in text(app) and "[model]" not in text(app)
         assert 2 < screen.rows.num_rows < 8
+        line = text(app).splitlines()[-2]
+        assert line.startswith("  / celsius") and "2 of 64 keys" in line and "/ Filter" not in text(app)
         await pilot.press("enter")
         assert screen.rows.selected is not None and screen.rows.selected.section == "limits"
         await pilot.press("escape")
@@ -130,6 +178,10 @@ async def test_the_filter_shows_what_holds_its_words_and_escape_shows_all() -> N
         await pilot.press("slash", *"xyzzy")
         await pilot.pause(0.05)
         assert "No key holds this." in text(app)
+        await pilot.press("enter", "escape")
+        await give(screen, pilot, "training.seed", "7")
+        await pilot.press("escape", "slash", *"celsius")
+        await until(pilot, lambda: "1 changed is hidden · 1 not saved" in text(app))
 
 
 async def test_a_file_that_others_have_changed_is_not_written_over() -> None:
@@ -220,3 +272,15 @@ def test_a_secret_is_dots_on_the_screen() -> None:
     )
     assert "s3cret" not in shown(key, key.value) and shown(key, key.value)
     assert shown(key, '""') == '""', "that none is set is no secret"
+
+
+def test_figures_that_are_typed_are_written_as_toml_in_every_language() -> None:
+    from tui.widgets.settings_panels import told_to_type
+
+    language.use("az")
+    try:
+        assert told_to_type("a number from 0.0001 to 0.5").count("0.") == 2
+        assert "1,000,000" in told_to_type("a whole number from 300 to 1,000,000")
+        assert "0,5" not in told_to_type("a number from 0.0001 to 0.5")
+    finally:
+        language.use("en")

@@ -7,7 +7,7 @@ from typing import ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Grid
+from textual.containers import Grid, Horizontal
 from textual.content import Content
 from textual.validation import Integer, Number
 from textual.widgets import Input, Label, Static
@@ -36,10 +36,12 @@ class AskTextDialog(Dialog[TextRequest | None]):
     ]
     DEFAULT_CSS = """
     AskTextDialog {
-        & #fields { grid-size: 3; grid-columns: 13 12 1fr; height: auto; margin-top: 1; }
+        & #asked { height: 1; margin-top: 1; }
+        & #asked Label { width: 14; color: $muted; }
+        & #fields { grid-size: 3; grid-columns: 13 12 1fr; grid-gutter: 0 1; height: auto; margin-top: 1; }
         & #fields Label { height: 1; color: $muted; }
-        & Input { height: 1; }
-        & #prompt { background: $panel; }
+        & Input { height: 1; background: $panel; }
+        & #prompt { width: 1fr; }
         & #source { margin-top: 1; height: 1; }
         & #complaint { height: 1; color: $warning; }
     }
@@ -57,7 +59,9 @@ class AskTextDialog(Dialog[TextRequest | None]):
 
     def compose_answer(self) -> ComposeResult:
         """The prompt, where it comes from, and four numbers."""
-        yield Input(self._last.prompt, placeholder=tr("how the text begins"), id="prompt", compact=True)
+        with Horizontal(id="asked"):
+            yield Label(Content(tr("prompt")))
+            yield Input(self._last.prompt, placeholder=tr("how the text begins"), id="prompt", compact=True)
         yield Static("", id="source", markup=False)
         values = (self._last.temperature, self._last.top_p, self._last.seed, self._last.max_tokens)
         with Grid(id="fields"):

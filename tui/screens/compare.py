@@ -62,9 +62,9 @@ the settings in which they differ.
             yield DifferencesPanel(id="differences")
 
     def on_mount(self) -> None:
-        """One row for each run."""
+        """One row for each run, below a heading."""
         super().on_mount()
-        height = len(self._run_ids) + 2
+        height = len(self._run_ids) + 3
         self.readings.styles.height = height
         self.query_one("#comparison").styles.grid_rows = f"{height} 1fr"
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual import getters, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.content import Content
 from textual.widgets import Input, Static
 
 from engine.errors import EngineError
@@ -23,8 +24,9 @@ from tui.language import mark, tr, trn
 from tui.late_messages import LogArrived, LogSearchEnded
 from tui.messages import CallFailed
 from tui.screens.room import RoomScreen, no_run_yet
-from tui.widgets.line_input import LineInput
-from tui.widgets.log_panels import GAPS, LinePanel, LogRows, chosen, plain
+from tui.widgets.line_input import LineInput, PromptLine
+from tui.widgets.log_frame import end_text, search_text, size_text
+from tui.widgets.log_panels import GAPS, LinePanel, LogRows, chosen, place_of, plain
 from tui.widgets.panel import Panel
 from tui.widgets.rows import Rows
 
@@ -62,18 +64,20 @@ no time of their own: theirs is when the supervisor saw them.
   g G      the first, the last; on the last one it follows
   f        follow on or off
   l        level: all, warnings and errors, errors
-  o        origin: all, events, one process, output
-  /        search; n the next, N the one before, through all of the output
+  o        source: all, events, one process, output
+  /        search, backwards from the newest line; n goes on to
+           older ones, N back, through all of the output and round
   y Y      copy the selected line; all lines on the screen
   escape   end the search
 """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("f", "toggle_follow", "Follow", tooltip="Stay at the newest line", id="log.follow"),
+        Binding("f", "follow(True)", "Follow", tooltip="Stay at the newest line", id="log.follow"),
+        Binding("f", "follow(False)", "Stop following", tooltip="Stay where one is", id="log.stay"),
         Binding("l", "next_level", "Level", tooltip="All, warnings and errors, errors", id="log.level"),
-        Binding("o", "next_source", "Origin", tooltip="Events or output, or one process", id="log.source"),
+        Binding("o", "next_source", "Source", tooltip="Events or output, or one process", id="log.source"),
         Binding("slash", "search", "Search", key_display="/", id="log.search"),
-        Binding("n", "find(1)", "Next", tooltip="The next place", id="log.next"),
-        Binding("N", "find(-1)", "Before", tooltip="The place before", id="log.before"),
+        Binding("n", "find(1)", "Next", tooltip="On to older ones", id="log.next"),
+        Binding("N", "find(-1)", "Back", tooltip="Back to newer ones", id="log.before"),
         Binding("y", "copy", "Copy", tooltip="The selected line", id="log.copy"),
         Binding("Y", "copy_screen", "Copy all", show=False, tooltip="All on the screen", id="log.copy-all"),
         Binding("escape", "end_search", "End search", id="log.end-search"),
@@ -86,18 +90,21 @@ no time of their own: theirs is when the supervisor saw them.
         """The lines, the selected one, and the line to search with."""
         yield Static(no_run_yet(), id="nothing")
         yield LogRows(id="rows")
-        yield LineInput(tr("search for"), id="search")
         yield LinePanel(id="line")
+        yield PromptLine("/", tr("search for"), id="search")
 
     def on_mount(self) -> None:
         """Nothing was read yet."""
         super().on_mount()
+        self.watch(self.app, "runs", self._tell, init=False)
         self._reader: LogReader | None = None
         self._run_id: str | None = None
         self._view: LogView | None = None
         self._level = 0
         self._source = 0
         self._follows = True
+        self._ended: Content | None = None
+        """How a run that tells nothing more has ended."""
         self._wanted = ""
         self._reading = asyncio.Lock()
         self._cancelled = threading.Event()
@@ -172,7 +179,7 @@ no time of their own: theirs is when the supervisor saw them.
         if self._follows and cursor is None:
             self.rows.move_to(len(lines) - 1, -1)
         else:
-            index = _place(lines, name)
+            index = place_of(lines, name)
             self.rows.top = max(0, index - keeps_at)
             self.rows.centre_on(index)
         self._tell()
@@ -189,25 +196,25 @@ no time of their own: theirs is when the supervisor saw them.
 
     def _tell(self) -> None:
         """Say in the frame what is shown of how much."""
-        view = self._view
-        size = (
-            ""
-            if view is None or not view.total_bytes
-            else tr(", {total_bytes} printed", total_bytes=fmt.size_decimal(view.total_bytes))
+        self._ended = ended = end_text(
+            next((run for run in self.room_app.runs if run.id == self._run_id), None)
         )
-        parts = [
-            tr("following") if self._follows else tr("line {number}", number=self.rows.cursor + 1),
-            tr(LEVELS[self._level][0]),
-            tr(SOURCES[self._source][0]),
-            trn("{num} line", "{num} lines", self.rows.num_rows) + size,
-        ]
-        if self._wanted:
-            parts.insert(
-                0,
-                tr("searching '{wanted}'", wanted=self._wanted) if self._is_searching else f"/{self._wanted}",
-            )
-        self.rows.set_subtitle(fmt.clean(" · ".join(parts)))
-        self.offer(self._wanted, self._is_searching, self.rows.num_rows > 0, self.search_line.is_open)
+        parts: list[Content] = []
+        if self._is_searching:
+            parts.append(Content(fmt.clean(tr("searching '{wanted}'", wanted=self._wanted))))
+        elif self._wanted:
+            parts.append(Content(fmt.clean(search_text(self._wanted, self.rows, self._view))))
+        if ended is not None or self._follows:
+            parts.append(ended or Content(tr("following")))
+        if not self._follows:
+            parts.append(Content(tr("line {number}", number=self.rows.cursor + 1)))
+        parts += [Content(tr(LEVELS[self._level][0]))] * bool(self._level)
+        parts += [Content(tr(SOURCES[self._source][0]))] * bool(self._source)
+        is_filtered = bool(self._level or self._source)
+        parts.append(Content(size_text(self.rows.num_rows, self._view, is_filtered=is_filtered)))
+        self.rows.tell(Content(" · ").join(parts))
+        num_rows, is_typing = self.rows.num_rows, self.search_line.is_open
+        self.offer(self._wanted, self._is_searching, num_rows > 0, is_typing, self._follows, ended is None)
 
     @on(Rows.Moved)
     def _cursor_moved(self) -> None:
@@ -238,13 +245,16 @@ no time of their own: theirs is when the supervisor saw them.
             return bool(self._wanted) and not is_typing
         if action in ("copy", "copy_screen"):
             return self.rows.num_rows > 0 and not is_typing
-        if action in ("toggle_follow", "next_level", "next_source", "search"):
+        if action == "follow":
+            can_grow = self._view is not None and self._ended is None
+            return can_grow and not is_typing and parameters[0] is not self._follows
+        if action in ("next_level", "next_source", "search"):
             return self._view is not None and not is_typing
         return super().check_action(action, parameters)
 
-    def action_toggle_follow(self) -> None:
+    def action_follow(self, follows: bool) -> None:
         """Stay at the newest line, or where one is."""
-        self._follows = not self._follows
+        self._follows = follows
         if self._follows and self._view is not None and self._view.bytes_after:
             self._jump(None)
         else:
@@ -293,7 +303,7 @@ no time of their own: theirs is when the supervisor saw them.
         self._wanted = event.value.strip()
         self._show()
         if self._wanted:
-            self.action_find(-1, is_first=True)
+            self.action_find(1, is_first=True)
 
     @on(LineInput.Left, "#search")
     def action_end_search(self) -> None:
@@ -304,26 +314,28 @@ no time of their own: theirs is when the supervisor saw them.
         self.rows.focus()
         self._show()
 
-    def action_find(self, direction: int, is_first: bool = False) -> None:
-        """Go to the next place; beyond what is held, the rest of the output is searched.
+    def action_find(self, by: int, is_first: bool = False) -> None:
+        """Go on, 1, or back, -1; beyond what is held, the rest of the output is searched.
 
-        The first search goes backwards from the newest line, that under the cursor among them.
+        A search goes backwards: it begins at the newest line, that under the cursor among them.
         """
-        lines, wanted = self.rows.lines, self._wanted.casefold()
-        at = self.rows.cursor if is_first else self.rows.cursor + direction
-        while 0 <= at < len(lines):
-            if wanted in lines[at].text.casefold():
-                self._follows = False
-                self.rows.centre_on(at)
-                return
-            if lines[at].kind in GAPS and (lines[at].kind == BEFORE) == (direction < 0):
-                break
-            at += direction
-        self._search_output(direction)
+        at = self.rows.cursor if is_first else self.rows.cursor - by
+        if not self._go_from(at, -by):
+            self._search_output(-by)
+
+    def _go_from(self, at: int, direction: int) -> bool:
+        """Go to the first place from a line on, unless lines that are not held come before it."""
+        place = self.rows.place_from(at, direction)
+        if place is None:
+            return False
+        self._follows = False
+        self.rows.centre_on(place)
+        self._tell()
+        return True
 
     @work(exclusive=True, group="search", exit_on_error=False)
     async def _search_output(self, direction: int) -> None:
-        """Search the output that is not held, from the edge of the window on."""
+        """Search the output that is not held, from the edge of the window on, then from its other end."""
         reader, view, run_id, wanted = self._reader, self._view, self._run_id, self._wanted
         if reader is None or view is None or run_id is None:
             return
@@ -332,11 +344,17 @@ no time of their own: theirs is when the supervisor saw them.
         cancelled = self._cancelled = threading.Event()
         self._is_searching = True
         self._tell()
-        edge = view.bytes_before if is_backwards else max(0, view.total_bytes - view.bytes_after - 1)
+        behind = max(0, view.total_bytes - view.bytes_after - 1)
+        ways = (
+            [(view.bytes_before, view.bytes_before), (view.bytes_after, view.total_bytes)]
+            if is_backwards
+            else [(view.bytes_after, behind), (view.bytes_before, 0)]
+        )
         found = None
-        has_more = view.bytes_before if is_backwards else view.bytes_after
-        if has_more and SOURCES[self._source][0] in ("all sources", OUTPUT) and not self._level:
-            found = await in_thread(reader.find, wanted, edge, is_backwards, cancelled)
+        if SOURCES[self._source][0] in ("all sources", OUTPUT) and not self._level:
+            for has_more, edge in ways:
+                if has_more and found is None:
+                    found = await in_thread(reader.find, wanted, edge, is_backwards, cancelled)
         self._is_searching = False
         if found is not None:
             async with self._reading:
@@ -344,13 +362,18 @@ no time of their own: theirs is when the supervisor saw them.
             self._follows = False
             self.post_message(LogArrived(run_id, moved, (True, found)))
         elif not cancelled.is_set():
-            self.post_message(LogSearchEnded(wanted))
+            self.post_message(LogSearchEnded(wanted, direction))
 
     @on(LogSearchEnded)
-    def _tell_end(self, message: LogSearchEnded) -> None:
-        self._tell()
-        text = tr("No further '{wanted}' in this direction.", wanted=fmt.clean(message.text))
-        self.notify(text, severity="warning", markup=False)
+    def _go_round(self, message: LogSearchEnded) -> None:
+        """Nothing more in this direction: go on from the other end of what is held."""
+        if message.text != self._wanted:
+            return
+        far_end = self.rows.num_rows - 1 if message.direction < 0 else 0
+        if not self._go_from(far_end, message.direction):
+            self._tell()
+            text = tr("'{wanted}' is nowhere in this log.", wanted=fmt.clean(message.text))
+            self.notify(text, severity="warning", markup=False)
 
     @work(exclusive=True, group="window", exit_on_error=False)
     async def _jump(self, offset: int | None) -> None:
@@ -364,16 +387,3 @@ no time of their own: theirs is when the supervisor saw them.
     def panel_to_maximise(self) -> Panel | None:
         """The selected line: the list has most of the screen already."""
         return self.line_panel if self.focused is self.rows else super().panel_to_maximise()
-
-
-def _place(lines: list[LogLine], name: tuple[bool, int] | None) -> int:
-    """Where a line is, or would be: of output the last that begins at or before it."""
-    if name is None:
-        return len(lines) - 1
-    place = -1
-    for index, line in enumerate(lines):
-        if line.name == name:
-            return index
-        if line.kind not in GAPS and line.name[0] == name[0] and line.number <= name[1]:
-            place = index
-    return place if place >= 0 else 0

@@ -12,7 +12,7 @@ from textual.containers import Horizontal
 from textual.widgets import DataTable, Input, Static
 
 from engine.errors import EngineError
-from engine.records import RunSummary
+from engine.records import DamagedRun, RunSummary
 from tui import format as fmt
 from tui.bridge import in_thread
 from tui.dialogs.confirm import StopRunDialog
@@ -21,16 +21,18 @@ from tui.late_messages import ComparisonArrived, RemovalWeighed, RunRemoved, Run
 from tui.messages import CallFailed, RunOpenRequested, VerbRequested
 from tui.screens.room import RoomScreen, no_run_yet
 from tui.verbs import possible_verbs
-from tui.widgets.facts_panel import Fact, FactsPanel
-from tui.widgets.line_input import LineInput
-from tui.widgets.lines import MUTED, STRONG, TEXT
+from tui.widgets.line_input import LineInput, PromptLine
 from tui.widgets.overlay_panels import LETTERS, MOST_RUNS, OverlayChart
 from tui.widgets.panel import Panel
-from tui.widgets.record_table import RecordTable
-from tui.widgets.run_table import RunTable, columns, matches, state_text, tags_text
+from tui.widgets.run_facts import RunFacts
+from tui.widgets.run_table import Listed, RunTable, columns, matches
 
 if TYPE_CHECKING:
     from engine.shelf import RemovalKind
+
+
+_WHILE_TYPING = ("show_help", "toggle_maximised")
+"""Actions of the screen that are other than what its rows are for."""
 
 
 class RunsScreen(RoomScreen):
@@ -39,7 +41,6 @@ class RunsScreen(RoomScreen):
     MODE = "runs"
     CSS_PATH = "runs.tcss"
     AUTO_FOCUS = "RecordTable"
-    VERTICAL_BREAKPOINTS = [*RoomScreen.VERTICAL_BREAKPOINTS, (44, "-high")]
     HELP_TEXT = """
 Every run of this workspace, newest first.
 
@@ -65,10 +66,12 @@ Every run of this workspace, newest first.
         Binding("t", "tag", "Tags", tooltip="Words to find it by", id="runs.tag"),
         Binding("a", "remove('archive')", "Archive", tooltip="Delete its checkpoints", id="runs.archive"),
         Binding("D,delete", "remove('delete')", "Delete", tooltip="Delete its folder", id="runs.delete"),
-        Binding("escape", "clear", "Clear", show=False, tooltip="No mark, no filter", id="runs.clear"),
+        Binding("escape", "clear", "Clear", tooltip="No mark, no filter", id="runs.clear"),
     ]
-    table = getters.query_one("#table", RecordTable)
-    about = getters.query_one("#about", FactsPanel)
+    table = getters.query_one("#table", RunTable)
+    about = getters.query_one("#about", RunFacts)
+    filter_line = getters.query_one("#filter", LineInput)
+    tags_line = getters.query_one("#tags", LineInput)
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,47 +88,41 @@ Every run of this workspace, newest first.
         yield RunTable(columns(self._letter_of), id="table")
         yield Static(no_run_yet(), id="nothing")
         with Horizontal(id="below"):
-            yield FactsPanel(
-                tr("Selected run"),
-                id="about",
-                column_width=36,
-                help_text=tr("More on the run under the cursor."),
-            )
-            yield OverlayChart(id="preview")
-        yield LineInput(tr("words of name, state, model and tags; -word leaves out"), id="filter")
-        yield LineInput(tr("tags, a blank between them; empty takes all away"), id="tags")
+            yield RunFacts(id="about")
+            yield OverlayChart(is_preview=True, id="preview")
+        yield PromptLine("/", tr("words of name, state, model and tags; -word leaves out"), id="filter")
+        yield PromptLine("", tr("tags, a blank between them; empty takes all away"), id="tags")
 
     def on_mount(self) -> None:
         """Follow the list of runs."""
         super().on_mount()
         self.watch(self.app, "runs", self._show)
+        self.watch(self.app, "damaged", self._show)
 
     def _show(self) -> None:
-        runs = self.room_app.runs
+        runs: tuple[Listed, ...] = (*self.room_app.runs, *self.room_app.damaged)
         self.set_class(not runs, "-empty")
         shown = {run.id: run for run in runs if matches(run, self._wanted)}
-        known = {run.id for run in runs}
+        known = {run.id for run in self.room_app.runs}
         self._marked = {run_id: None for run_id in self._marked if run_id in known}
         self.table.show(shown)
-        told = (
-            [tr("/{wanted} {shown} of {runs}", wanted=self._wanted, shown=len(shown), runs=len(runs))]
-            if self._wanted
-            else []
-        )
+        self.filter_line.tell(tr("{shown} of {num}", shown=len(shown), num=len(runs)))
+        told = ""
         if self._marked:
-            told.append(
+            told = (
                 tr("{marked} marked, o compares", marked=len(self._marked))
                 if len(self._marked) > 1
                 else tr("{marked} marked", marked=len(self._marked))
             )
-        self.about.set_subtitle(fmt.clean(" · ".join(told)))
+        self.about.set_subtitle(told)
         self._show_selected()
 
     @on(DataTable.RowHighlighted)
     def _show_selected(self) -> None:
-        run = self.table.selected
-        self.about.show(_facts(run) if run else [(tr("No run"), tr("has all of these words."), MUTED)])
-        self.offer(run and (run.id, possible_verbs(run.status)), len(self._marked), self._wanted)
+        run, listed = self._selected, self.table.selected
+        self.about.show_run(listed)
+        verbs = possible_verbs(run.status) if run else None
+        self.offer(listed and listed.id, verbs, len(self._marked), self._wanted)
         self._preview()
 
     @on(OverlayChart.Resized)
@@ -135,9 +132,12 @@ Every run of this workspace, newest first.
         wanted = tuple(self._marked) if len(self._marked) > 1 else (selected.id,) if selected else ()
         steps = {run.id: run.status.step for run in self.room_app.runs}
         key = tuple((run_id, steps.get(run_id)) for run_id in wanted)
-        if chart.display and chart.size.width and wanted and key != self._previewed:
+        if chart.display and chart.size.width and key != self._previewed:
             self._previewed = key
-            self._read_preview(wanted, chart.size.width)
+            if wanted:
+                self._read_preview(wanted, chart.size.width)
+            else:
+                chart.show((), False)
 
     @work(exclusive=True, group="preview", exit_on_error=False)
     async def _read_preview(self, run_ids: tuple[str, ...], num_columns: int) -> None:
@@ -148,7 +148,8 @@ Every run of this workspace, newest first.
 
     @on(ComparisonArrived)
     def _show_preview(self, message: ComparisonArrived) -> None:
-        self.query_one("#preview", OverlayChart).show(message.found.runs, False)
+        if self._previewed:
+            self.query_one("#preview", OverlayChart).show(message.found.runs, False)
 
     @property
     def _selected(self) -> RunSummary | None:
@@ -158,11 +159,16 @@ Every run of this workspace, newest first.
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Hide what makes no sense for the selected run."""
         run = self._selected
+        if isinstance(self.focused, LineInput) and action not in _WHILE_TYPING:
+            return False
         if action in ("ask", "stop_run"):
             verb = parameters[0] if action == "ask" else "stop"
+            if isinstance(self.table.selected, DamagedRun):
+                return verb == "resume"
             return run is not None and verb in possible_verbs(run.status)
         if action == "remove":
-            return run is not None and run.status.state.is_over
+            is_whole = run is not None and run.status.state.is_over
+            return is_whole or (parameters[0] == "delete" and isinstance(self.table.selected, DamagedRun))
         if action in ("mark", "tag"):
             return run is not None
         if action == "overlay":
@@ -178,8 +184,8 @@ Every run of this workspace, newest first.
             self.app.post_message(RunOpenRequested(run.id))
 
     def action_ask(self, verb: str) -> None:
-        """Ask the selected run for something."""
-        if run := self._selected:
+        """Ask the selected run for something; to go on with a damaged one makes its store anew."""
+        if run := self.table.selected:
             self.app.post_message(VerbRequested(run.id, verb))
 
     def action_stop_run(self) -> None:
@@ -222,37 +228,44 @@ Every run of this workspace, newest first.
 
     def action_clear(self) -> None:
         """No mark and no filter."""
-        self._marked, self._wanted = {}, ""
-        self._show()
+        self._marked = {}
+        self._end_filter()
 
     def action_filter(self) -> None:
         """Type what the runs are to have."""
-        self.query_one("#filter", LineInput).open(self._wanted)
+        self.filter_line.open(self._wanted)
 
     @on(Input.Changed, "#filter")
     def _filter(self, event: Input.Changed) -> None:
-        if self.query_one("#filter", LineInput).is_open:
+        if self.filter_line.is_open:
             self._wanted = event.value.strip()
             self._show()
+
+    @on(Input.Submitted, "#filter")
+    def _take_filter(self) -> None:
+        """The filter stands as long as it is in force."""
+        if not self._wanted:
+            self.filter_line.close()
+        self.table.focus()
 
     @on(LineInput.Left, "#filter")
     def _end_filter(self) -> None:
         self._wanted = ""
-        self._close_lines()
+        self.filter_line.close()
+        self.table.focus()
         self._show()
 
-    @on(Input.Submitted)
+    @on(Input.Submitted, "#tags")
     @on(LineInput.Left, "#tags")
-    def _close_lines(self) -> None:
-        for line in self.query(LineInput):
-            line.close()
+    def _close_tags(self) -> None:
+        self.tags_line.close()
         self.table.focus()
 
     def action_tag(self) -> None:
         """Type the selected run's tags."""
         if run := self._selected:
             self._tagged_id = run.id
-            self.query_one("#tags", LineInput).open(" ".join(run.tags))
+            self.tags_line.open(" ".join(run.tags), tr("tags of {run_id}:", run_id=fmt.clean(run.id)))
 
     @on(Input.Submitted, "#tags")
     def _take_tags(self, event: Input.Submitted) -> None:
@@ -278,7 +291,7 @@ Every run of this workspace, newest first.
     @work(exclusive=True, group="shelf", exit_on_error=False)
     async def action_remove(self, kind: RemovalKind) -> None:
         """Weigh what archiving or deleting the selected run would free; the question comes with the answer."""
-        if (run := self._selected) is None:
+        if (run := self.table.selected) is None:
             return
         try:
             self.post_message(RemovalWeighed(await in_thread(self.room_app.bridge.removal, run.id, kind)))
@@ -329,46 +342,3 @@ Every run of this workspace, newest first.
     def panel_to_maximise(self) -> Panel | None:
         """The facts of the selected run."""
         return super().panel_to_maximise() or self.about
-
-
-def _facts(run: RunSummary) -> list[Fact]:
-    status = run.status
-    return [
-        (tr("state"), state_text(run), STRONG),
-        (tr("began"), fmt.date(run.created_at), TEXT),
-        (
-            tr("model"),
-            tr(
-                "{preset}, {parameters} parameters",
-                preset=fmt.clean(run.preset),
-                parameters=fmt.count(run.parameters),
-            ),
-            TEXT,
-        ),
-        (
-            tr("tokens"),
-            tr(
-                "{tokens} of {tokens_total}",
-                tokens=fmt.count(status.tokens),
-                tokens_total=fmt.count(status.tokens_total),
-            ),
-            TEXT,
-        ),
-        (
-            tr("speed"),
-            tr("{tokens_per_second} tokens/s", tokens_per_second=fmt.count(status.tokens_per_second)),
-            TEXT,
-        ),
-        (tr("took"), fmt.duration(status.elapsed_s), TEXT),
-        (tr("left"), fmt.duration(status.eta_s), TEXT),
-        (tr("bits a byte"), fmt.number(status.val_bits_per_byte, 3), TEXT),
-        (
-            tr("energy"),
-            f"{fmt.energy(status.machine_energy_j)} {tr(fmt.clean(status.energy_source or ''))}",
-            TEXT,
-        ),
-        (tr("cost"), fmt.money(status.cost, status.currency), TEXT),
-        (tr("restarts"), str(status.restarts), TEXT),
-        (tr("tags"), tags_text(run) or fmt.UNKNOWN, TEXT),
-        (tr("reason"), fmt.said(status.reason or fmt.UNKNOWN), TEXT),
-    ]

@@ -16,7 +16,7 @@ from engine.errors import EngineError
 from engine.story import SampleAt, SampleBook, TextRequest
 from tui import format as fmt
 from tui.bridge import in_thread
-from tui.language import tr
+from tui.language import tr, trn
 from tui.late_messages import SamplesArrived, TextEnded, TextGrew
 from tui.messages import CallFailed
 from tui.screens.room import RoomScreen, no_run_yet
@@ -35,6 +35,7 @@ class SamplesScreen(RoomScreen):
     MODE = "samples"
     CSS_PATH = "samples.tcss"
     AUTO_FOCUS = "StepRows"
+    HORIZONTAL_BREAKPOINTS = [*RoomScreen.HORIZONTAL_BREAKPOINTS, (180, "-broad")]
     HELP_TEXT = """
 What the model made of a fixed prompt at every sample: two of
 them side by side. The prompts are training.sample_prompt of
@@ -151,6 +152,7 @@ the settings; the list has the loss of each step.
         self._show_right()
 
     def _show_right(self) -> None:
+        self.steps.point(self._own is None)
         if self._own is None:
             self._show_sample(self.right, self.steps.selected)
         else:
@@ -160,6 +162,7 @@ the settings; the list has the loss of each step.
                 self._request.prompt,
                 self._own,
                 note=self._own_note,
+                status=self._status(self._own) if self._is_writing else "",
                 follows=self._is_writing,
             )
         self.offer(
@@ -169,6 +172,10 @@ the settings; the list has the loss of each step.
             self.steps.num_rows,
             len(self._prompts),
         )
+
+    def _status(self, text: str) -> str:
+        most = trn("at most {num} token", "at most {num} tokens", self._request.max_tokens)
+        return tr("writing … {num} characters, {most}", num=len(text), most=most)
 
     @staticmethod
     def _show_sample(panel: WordsPanel, sample: SampleAt | None) -> None:

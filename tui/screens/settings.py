@@ -14,21 +14,35 @@ from textual.containers import Container
 from textual.content import Content
 from textual.widgets import Input, Static
 
-from engine.errors import EngineError
+from engine.errors import EngineError, SettingsError
 from tui import format as fmt
 from tui.bridge import in_thread
 from tui.language import mark, tr
 from tui.late_messages import EffectArrived, FormArrived, SettingsSaved, ValueChecked
 from tui.screens.room import RoomScreen
 from tui.verbs import live_run
-from tui.widgets.line_input import LineInput
+from tui.widgets.effect_panel import EffectPanel
+from tui.widgets.line_input import LineInput, PromptLine
 from tui.widgets.panel import Panel
 from tui.widgets.rows import Rows
-from tui.widgets.settings_panels import EffectPanel, KeyPanel, SettingsRows, saved_text, value_of, why_none
+from tui.widgets.settings_panels import (
+    Changes,
+    KeyPanel,
+    SettingsRows,
+    changed_text,
+    frame_text,
+    next_choice,
+    saved_text,
+    settled,
+    still_changed,
+    value_of,
+    why_none,
+)
 
 if TYPE_CHECKING:
     from engine.estimate import Estimate
     from engine.settings_edit import KeyForm, SettingsForm
+    from tui.bridge import Bridge
 
 _WORKING = mark("Working out what it does …")
 
@@ -75,7 +89,6 @@ settings it began with: they are frozen in its folder.
     def compose_room(self) -> ComposeResult:
         """The keys with the line that edits one, and beside or below them what they mean and do."""
         yield Static("", id="nothing", markup=False)
-        yield LineInput(tr("part of a key's name or reason"), id="filter")
         with Container(id="form"):
             with Container(id="list"):
                 yield SettingsRows(id="keys")
@@ -83,6 +96,7 @@ settings it began with: they are frozen in its folder.
             with Container(id="facts"):
                 yield KeyPanel(id="about")
                 yield EffectPanel(id="effect")
+        yield PromptLine("/", tr("part of a key's name or reason"), id="filter")
 
     def on_mount(self) -> None:
         """Nothing was read yet."""
@@ -96,7 +110,7 @@ settings it began with: they are frozen in its folder.
         self._before: Estimate | None = None
         self._after: Estimate | None = None
         self._editing: KeyForm | None = None
-        self._problem = ""
+        self._problem = self._wants = ""
         self.watch(self.app, "runs", self._tell_frozen)
 
     def on_screen_resume(self) -> None:
@@ -128,25 +142,12 @@ settings it began with: they are frozen in its folder.
             self.offer("none", form is not None and form.text is None)
             return
         assert form is not None
-        if old is not None and old.text != form.text:
-            self._tell_changed(old, form)
+        if old is not None and changed_text(old, form):
+            self.notify(changed_text(old, form), title="settings.toml", markup=False)
         self._form = form
-        current = {key.dotted: key for key in form.keys}
-        self._changes = {
-            dotted: value
-            for dotted, value in self._changes.items()
-            if value_of(current[dotted], {dotted: value}) != current[dotted].value
-        }
+        self._changes = still_changed(form, self._changes)
         self._before = None
         self._has_changed()
-
-    def _tell_changed(self, old: SettingsForm, form: SettingsForm) -> None:
-        """Say what others have written into the file."""
-        were = {key.dotted: key.value for key in old.keys}
-        named = [key.dotted for key in form.keys if were and were.get(key.dotted) != key.value]
-        if named:
-            text = tr("Changed on the disk: {keys}", keys=", ".join(named[:6]) + " …" * (len(named) > 6))
-            self.notify(text, title="settings.toml", markup=False)
 
     # --- showing ------------------------------------------------------------------------------------------------
 
@@ -154,7 +155,7 @@ settings it began with: they are frozen in its folder.
         """Show the form as it is now, and ask what it does."""
         self._state += 1
         self.room_app.num_unsaved = len(self._changes)
-        self._problem = self._form.problem if self._form and not self._changes else ""
+        self._problem, self._wants = self._form.problem if self._form and not self._changes else "", ""
         self._show()
         self._work_out()
 
@@ -162,17 +163,20 @@ settings it began with: they are frozen in its folder.
         if self._form is None:
             return
         self.rows.show(self._form, self._changes, self.filter_line.value if self.filter_line.is_open else "")
-        num = len(self._changes)
-        self.rows.set_subtitle(tr("{number} not saved: ctrl+s", number=num) if num else tr("as on the disk"))
+        self.filter_line.tell(tr("{shown} of {num} keys", shown=self.rows.num_keys, num=len(self._form.keys)))
+        self._tell()
         self._show_key()
+
+    def _tell(self) -> None:
+        is_editing = self.value_line.is_open
+        self.rows.set_subtitle(frame_text(len(self._changes), self.rows.num_hidden, is_editing=is_editing))
 
     @on(Rows.Moved)
     def _show_key(self) -> None:
         key = self.rows.selected
-        self.about.show(key, self._changes, self._problem)
-        self.offer(
-            key and key.dotted, tuple(self._changes), self.filter_line.is_open, self.value_line.is_open
-        )
+        self.about.show(key, self._changes, self._problem, self._wants)
+        is_filtered, is_editing = self.filter_line.is_open, self.value_line.is_open
+        self.offer(key and key.dotted, tuple(self._changes), is_filtered, is_editing)
 
     def _tell_frozen(self) -> None:
         run = live_run(self.room_app.runs)
@@ -185,19 +189,11 @@ settings it began with: they are frozen in its folder.
         if form is None:
             return
         self.effect.show(self._before, None, tr(_WORKING), is_bad=False)
-        before, problem = self._before, ""
-        try:
-            if before is None:
-                before = await in_thread(bridge.estimate_of, form, {})
-        except (EngineError, OSError) as error:
-            problem = str(error)
-        after = None
+        before, after, problem = self._before, None, ""
+        if before is None:
+            before, problem = await _estimate(bridge, form, {})
         if changes:
-            problem = ""
-            try:
-                after = await in_thread(bridge.estimate_of, form, changes)
-            except (EngineError, OSError) as error:
-                problem = str(error)
+            after, problem = await _estimate(bridge, form, changes)
         self.post_message(EffectArrived(number, before, after, problem))
 
     @on(EffectArrived)
@@ -220,7 +216,7 @@ settings it began with: they are frozen in its folder.
         if not self.is_mounted or not hasattr(self, "_form"):
             return super().check_action(action, parameters)
         is_usable = self._form is not None and self._form.text is not None and bool(self._form.keys)
-        is_typing = self.value_line.is_open or self.filter_line.has_focus
+        is_typing = self.value_line.is_open or self.focused is self.filter_line
         key = self.rows.selected if is_usable else None
         if action == "write":
             return self._form is not None and self._form.text is None
@@ -248,6 +244,7 @@ settings it began with: they are frozen in its folder.
         self.value_line.placeholder = key.expected
         self.value_line.password = key.is_secret
         self.value_line.open(value_of(key, self._changes))
+        self._tell()
         self._show_key()
 
     @on(Input.Changed, "#value")
@@ -266,54 +263,49 @@ settings it began with: they are frozen in its folder.
         assert self._form is not None
         value = text.strip() or key.default or None
         changes = {**self._changes, key.dotted: value}
-        problem = ""
+        problem = wants = ""
         try:
             await in_thread(self.room_app.bridge.check_settings, self._form, changes)
+        except SettingsError as error:
+            problem, wants = str(error), error.expected if error.dotted == key.dotted else ""
         except (EngineError, OSError) as error:
             problem = str(error)
-        self.post_message(ValueChecked(key.dotted, value or "", problem, is_final))
+        self.post_message(ValueChecked(key.dotted, value or "", problem, is_final, wants))
 
     @on(ValueChecked)
     def _take_verdict(self, message: ValueChecked) -> None:
         key = self._editing or self.rows.selected
         if key is None or key.dotted != message.dotted:
             return
-        self._problem = message.problem
+        self._problem, self._wants = message.problem, message.wants
         if message.is_final and not message.problem:
             self._stop_editing()
             self._change(key, message.text or None)
         else:
-            self.about.show(key, self._changes, message.problem)
+            self._show_key()
 
     def _change(self, key: KeyForm, value: str | None) -> None:
         """Take a value that the engine lets stand; what the file has already is no change."""
-        if value is None and key.default:
-            value = key.default
-        if value is not None and value != key.value and f'"{value}"' == key.value:
-            value = key.value
-        if (value or "") == key.value:
-            self._changes.pop(key.dotted, None)
-        else:
-            self._changes[key.dotted] = value
+        assert self._form is not None
+        self._changes = still_changed(self._form, {**self._changes, key.dotted: settled(key, value)})
         self._has_changed()
 
     @on(LineInput.Left, "#value")
     def _leave_value(self) -> None:
-        self._problem = ""
+        self._problem = self._wants = ""
         self._stop_editing()
         self._show_key()
 
     def _stop_editing(self) -> None:
         self._editing = None
         self.value_line.close()
+        self._tell()
         self.rows.focus()
 
     def action_next_value(self) -> None:
         """The next of the few values that the key takes."""
         if (key := self.rows.selected) is not None and key.choices:
-            now = value_of(key, self._changes)
-            at = key.choices.index(now) + 1 if now in key.choices else 0
-            self._check(key, key.choices[at % len(key.choices)], is_final=True)
+            self._check(key, next_choice(key, self._changes), is_final=True)
 
     def action_take_default(self) -> None:
         """Back to the default."""
@@ -338,6 +330,8 @@ settings it began with: they are frozen in its folder.
 
     @on(Input.Submitted, "#filter")
     def _go_to_found(self) -> None:
+        if not self.filter_line.value:
+            self.filter_line.close()
         self.rows.focus()
         self._show_key()
 
@@ -396,3 +390,11 @@ settings it began with: they are frozen in its folder.
     def panel_to_maximise(self) -> Panel | None:
         """What the changes do, unless another panel has the focus."""
         return super().panel_to_maximise() or self.effect
+
+
+async def _estimate(bridge: Bridge, form: SettingsForm, changes: Changes) -> tuple[Estimate | None, str]:
+    """What a run of the form with these changes takes, or why that cannot be told."""
+    try:
+        return await in_thread(bridge.estimate_of, form, changes), ""
+    except (EngineError, OSError) as error:
+        return None, str(error)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _MOST_CHARACTERS = 100_000
 """Of one text from outside."""
-_WIDE_ROW = 60
+_WIDE_ROW = 70
 WHEEL_ROWS = 3
 
 
@@ -33,6 +33,13 @@ class StepRows(Rows):
         super().__init__(tr("Steps"), id=id)
         self._samples: tuple[SampleAt, ...] = ()
         self._left: int | None = None
+        self._points = True
+
+    def point(self, points: bool) -> None:
+        """Whether the selected step is what stands at the right, and is marked so."""
+        if points != self._points:
+            self._points = points
+            self.redraw()
 
     def show(self, samples: tuple[SampleAt, ...], left: int | None) -> None:
         """Show other samples, newest first; `left` is the step at the left. The cursor stays on its step."""
@@ -59,7 +66,7 @@ class StepRows(Rows):
         """Step, losses, and which side it stands at."""
         sample = self._samples[index]
         left = "◀" if sample.step == self._left else " "
-        right = "▶" if index == self.cursor else " "
+        right = "▶" if index == self.cursor and self._points else " "
         line: Line = [
             (f"{left}{right} ", ORANGE),
             (f"{sample.step:>8}", TEXT),
@@ -87,18 +94,23 @@ class WordsPanel(Panel):
 
     def __init__(self, title: str, *, id: str | None = None) -> None:
         super().__init__(title, id=id)
-        self._prompt, self._text, self._note = "", "", ""
+        self._prompt, self._text, self._note, self._status = "", "", "", ""
         self._top = 0
         self._follows = False
 
-    def show(self, title: str, prompt: str, text: str, *, note: str = "", follows: bool = False) -> None:
-        """Show another text, raw as it came; `note` is ours and stands below. One that grows is followed."""
+    def show(
+        self, title: str, prompt: str, text: str, *, note: str = "", status: str = "", follows: bool = False
+    ) -> None:
+        """Show another text, raw as it came. One that grows is followed.
+
+        `note` is ours and stands below it, `status` in the frame.
+        """
         if title != self.border_title:
             self._top = 0
         self.border_title = title
         self._prompt = fmt.clean(prompt[:_MOST_CHARACTERS], keep_newlines=True)
         self._text = fmt.clean(text[:_MOST_CHARACTERS], keep_newlines=True)
-        self._note, self._follows = note, follows
+        self._note, self._status, self._follows = note, status, follows
         self.redraw()
 
     def action_scroll_rows(self, rows: int) -> None:
@@ -124,5 +136,6 @@ class WordsPanel(Panel):
         most = max(0, len(lines) - height)
         self._top = most if self._follows else max(0, min(self._top, most))
         last = min(len(lines), self._top + height)
-        self.set_subtitle(tr("row {last} of {lines}", last=last, lines=len(lines)) if most else "")
+        place = tr("row {last} of {lines}", last=last, lines=len(lines)) if most else ""
+        self.set_subtitle(" · ".join(part for part in (self._status, place) if part))
         return lines[self._top : last]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
+from textual.geometry import Size
+
 from tui import format as fmt
-from tui.language import told, tr, trn
-from tui.plan_text import hours_range
+from tui.language import code, told, tr, trn
+from tui.own_keys import key as own_key
 from tui.widgets.lines import (
     BAD,
-    DOUBTFUL,
     FAINT,
-    GOOD,
     MUTED,
     ORANGE,
     STRONG,
@@ -20,19 +21,21 @@ from tui.widgets.lines import (
     Line,
     crop,
     length,
-    ruled,
     wrap,
 )
 from tui.widgets.panel import Panel
 from tui.widgets.rows import Rows
 
 if TYPE_CHECKING:
-    from engine.estimate import Estimate
     from engine.settings_edit import KeyForm, SettingsForm
 
 _RANGE_FROM = 86
 """Width from which a row says what its key takes."""
 _VALUE_WIDTH = 30
+_LONG_DIGITS = 4
+_CURRENCY = "energy.currency"
+_MONEY = ("limits.max_cost", "energy.price_per_kwh")
+"""Keys whose unit is the currency."""
 Changes = Mapping[str, str | None]
 """Dotted key to what it is to be, as TOML; None: left out of the file."""
 
@@ -50,9 +53,46 @@ def value_of(key: KeyForm, changes: Changes) -> str:
     return key.default if changed is None else changed
 
 
+def settled(key: KeyForm, value: str | None) -> str | None:
+    """What a value that was given comes to: none is the default, and quotes that were left out are no difference."""
+    value = value or key.default or None
+    return key.value if value is not None and f'"{value}"' == key.value else value
+
+
+def still_changed(form: SettingsForm, changes: Changes) -> dict[str, str | None]:
+    """The changes that are other than what the file has."""
+    keys = {key.dotted: key for key in form.keys}
+    return {
+        name: value for name, value in changes.items() if value_of(keys[name], changes) != keys[name].value
+    }
+
+
+def next_choice(key: KeyForm, changes: Changes) -> str:
+    """The value after the one that a key has, of the few that it takes."""
+    now = value_of(key, changes)
+    at = key.choices.index(now) + 1 if now in key.choices else 0
+    return key.choices[at % len(key.choices)]
+
+
 def shown(key: KeyForm, value: str) -> str:
     """A value as it may be on a screen; empty: nothing is set."""
-    return "••••••••" if key.is_secret and value not in ("", '""') else fmt.clean(value)
+    return "••••••••" if key.is_secret and value not in ("", '""') else readable(value)
+
+
+_LOCAL_FIGURE = re.compile(r"(?<![\w.,-])(?:[1-9]\d{0,2}(?:\.\d{3})+(?:,\d+)?|\d+,\d+)(?![\w.,]\w|\w)")
+_TO_TYPE = str.maketrans({".": ",", ",": "."})
+
+
+def told_to_type(text: str) -> str:
+    """What the engine says in the language, its figures as they are typed: 0.5 is TOML in every language."""
+    said = told(text)
+    return said if code() == "en" else _LOCAL_FIGURE.sub(lambda match: match[0].translate(_TO_TYPE), said)
+
+
+def readable(value: str) -> str:
+    """A value as TOML, with the thousands of a long number set apart."""
+    is_long = value.isascii() and value.isdigit() and len(value) > _LONG_DIGITS
+    return f"{int(value):,}" if is_long else fmt.clean(value)
 
 
 def why_none(form: SettingsForm | None, title: str, remedy: str) -> str:
@@ -65,6 +105,14 @@ def why_none(form: SettingsForm | None, title: str, remedy: str) -> str:
     return tr("{why}\nr reads it again.", why=fmt.said(form.problem, keep_newlines=True))
 
 
+def changed_text(old: SettingsForm, form: SettingsForm) -> str:
+    """What others have written into the file since; empty where that is nothing."""
+    were = {key.dotted: key.value for key in old.keys}
+    named = [key.dotted for key in form.keys if were and were.get(key.dotted) != key.value]
+    keys = ", ".join(named[:6]) + " …" * (len(named) > 6)
+    return tr("Changed on the disk: {keys}", keys=keys) if named else ""
+
+
 def saved_text(num_changes: int, live_run: str) -> str:
     """What was saved; `live_run` is the id of a run that goes on with its own settings, empty where there is none."""
     saved = trn(
@@ -72,6 +120,18 @@ def saved_text(num_changes: int, live_run: str) -> str:
     )
     frozen = tr("Run {run_id} goes on with its own.", run_id=fmt.clean(live_run)) if live_run else ""
     return f"{saved} {frozen}".rstrip()
+
+
+def frame_text(num_changes: int, num_hidden: int, *, is_editing: bool) -> str:
+    """How the form differs from the file; `num_hidden` changed keys are not among those that are shown."""
+    if is_editing:
+        told = tr("editing")
+    elif num_changes:
+        told = tr("{number} not saved: {save}", number=num_changes, save=own_key("settings.save"))
+    else:
+        told = tr("as on the disk")
+    hidden = trn("{num} changed is hidden", "{num} changed are hidden", num_hidden)
+    return f"{hidden} · {told}" if num_hidden else told
 
 
 class SettingsRows(Rows):
@@ -90,6 +150,9 @@ class SettingsRows(Rows):
         self._entries: list[Heading | KeyForm] = []
         self._changes: Changes = {}
         self._is_filtered = False
+        self._currency = ""
+        self.num_hidden = 0
+        """Changed keys that the filter does not let through."""
 
     def show(self, form: SettingsForm, changes: Changes, wanted: str = "") -> None:
         """Show a form, of it the keys that hold `wanted` in their name or reason; the cursor stays on its key."""
@@ -100,6 +163,10 @@ class SettingsRows(Rows):
             keys = [key for key in form.keys if key.section == name and _holds(key, wanted)]
             entries += [Heading(name, about), *keys] if keys else []
         self._entries = entries
+        self._currency = next(
+            (value_of(k, changes).strip('"') for k in form.keys if k.dotted == _CURRENCY), ""
+        )
+        self.num_hidden = sum(key.dotted in self._changes and not _holds(key, wanted) for key in form.keys)
         places = [
             index
             for index, entry in enumerate(entries)
@@ -117,6 +184,14 @@ class SettingsRows(Rows):
     def num_rows(self) -> int:
         """Headings and keys."""
         return len(self._entries)
+
+    def _unit(self, key: KeyForm) -> str:
+        return fmt.clean(self._currency) if key.dotted in _MONEY else tr(key.unit)
+
+    @property
+    def num_keys(self) -> int:
+        """Keys that the filter lets through."""
+        return sum(not isinstance(entry, Heading) for entry in self._entries)
 
     def can_rest(self, index: int) -> bool:
         """On keys only."""
@@ -136,14 +211,21 @@ class SettingsRows(Rows):
         mark = "●" if is_changed else "·" if is_own else " "
         style = ORANGE if is_changed else TEXT if is_own else MUTED
         stands: Line = [(shown(entry, value) or tr("not set"), style if value else FAINT)]
-        if value and entry.unit and value not in ('"auto"', "true", "false"):
-            stands.append((f" {tr(entry.unit)}", FAINT))
+        if is_unlimited(entry, value):
+            stands.append((tr(" (no limit)"), FAINT))
+        elif value and (unit := self._unit(entry)) and value not in ('"auto"', "true", "false"):
+            stands.append((f" {unit}", FAINT))
         line: Line = [(f" {mark} ", ORANGE), (entry.key.ljust(self.VALUE_AT - 4) + " ", TEXT)]
         if width < _RANGE_FROM:
             return [*line, *stands]
         stands = crop(stands, _VALUE_WIDTH)
         gap = " " * (_VALUE_WIDTH + 2 - length(stands))
-        return [*line, *stands, (gap, TEXT), (told(entry.expected), FAINT)]
+        return [*line, *stands, (gap, TEXT), (told_to_type(entry.expected), FAINT)]
+
+
+def is_unlimited(key: KeyForm, value: str) -> bool:
+    """Whether a value of a limit means that there is none."""
+    return key.section == "limits" and key.reason.endswith("0 = none") and value in ("0", "0.0")
 
 
 def _holds(key: KeyForm, wanted: str) -> bool:
@@ -161,133 +243,71 @@ class KeyPanel(Panel):
         super().__init__(tr("Key"), id=id)
         self._key: KeyForm | None = None
         self._changes: Changes = {}
-        self._problem = ""
+        self._problem = self._wants = ""
 
-    def show(self, key: KeyForm | None, changes: Changes, problem: str = "") -> None:
-        """Show another key; `problem` is why what stands there is refused."""
-        self._key, self._changes, self._problem = key, dict(changes), problem
+    def show(self, key: KeyForm | None, changes: Changes, problem: str = "", wants: str = "") -> None:
+        """Show another key; `problem` is why what stands there is refused, `wants` what it is not, if only that."""
+        self._key, self._changes, self._problem, self._wants = key, dict(changes), problem, wants
         self.border_title = key.dotted if key else tr("Key")
         self.redraw()
+        self.refresh(layout=True)
 
-    def draw(self, width: int, height: int) -> list[Line]:
-        """The problem first, else reason, range, and the values one beside the other."""
-        lines: list[Line] = []
-        if self._problem:
-            text = fmt.said(self._problem, keep_newlines=True)
-            for number, row in enumerate(wrap(text, max(1, width - 2))):
-                lines.append([("✗ " if number == 0 else "  ", BAD), (row, BAD)])
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """As high as what there is to say."""
+        problem, reason, takes, known = self._blocks(width)
+        return max(3, len(problem) + len(reason) + len(takes) + len(known))
+
+    def _blocks(self, width: int) -> tuple[list[Line], list[Line], list[Line], list[Line]]:
+        """A problem that is more than a wrong value, what the key is for, what it takes, and its values."""
         key = self._key
+        takes = key.expected if key is not None else ""
+        is_wrong = bool(self._problem) and self._wants == takes
+        problem = (
+            [] if is_wrong else _wrapped(fmt.said(self._problem, keep_newlines=True), width, is_bad=True)
+        )
         if key is None:
-            return lines
-        known: Line = [(tr("default "), MUTED), (fmt.clean(key.default) or tr("none"), TEXT)]
+            return problem, [], [], []
+        expected = told_to_type(takes)
+        text = (
+            tr("not {expected}", expected=expected) if is_wrong else tr("takes {expected}", expected=expected)
+        )
+        return (
+            problem,
+            [[(row, TEXT)] for row in wrap(told_to_type(key.reason), width)],
+            _wrapped(text, width, is_bad=is_wrong),
+            [crop(self._values(key), width)],
+        )
+
+    def _values(self, key: KeyForm) -> Line:
+        """The default, and what file and form have in its place."""
+        line: Line = [(tr("default "), MUTED), (readable(key.default) or tr("none"), TEXT)]
         if key.is_in_file and key.value != key.default:
-            known += [(tr("  file "), MUTED), (shown(key, key.value), TEXT)]
+            line += [(tr("  file "), MUTED), (shown(key, key.value), TEXT)]
         if key.dotted in self._changes:
-            known += [
-                (tr("  here "), MUTED),
-                (shown(key, value_of(key, self._changes)) or tr("none"), ORANGE),
-            ]
-        about: list[Line] = [[(row, TEXT)] for row in wrap(told(key.reason), width)]
-        takes = wrap(tr("takes {expected}", expected=told(key.expected)), width)
-        room = max(1, height - len(lines) - len(takes) - 1)
-        lines += [*about[:room], *([(row, MUTED)] for row in takes), known]
-        return [crop(line, width) for line in lines]
-
-
-class EffectPanel(Panel):
-    """Memory, hours, energy, money and disk, before and after."""
-
-    HELP = "What a run would take with what is on the disk, and with the changes that are not saved yet."
-
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(tr("What a run of these takes"), id=id)
-        self._before: Estimate | None = None
-        self._after: Estimate | None = None
-        self._note = ""
-        self._is_bad = False
-
-    def show(self, before: Estimate | None, after: Estimate | None, note: str, *, is_bad: bool) -> None:
-        """Show an estimate, and another beside it; `note` stands above them, as a problem where `is_bad`."""
-        self._before, self._after, self._note, self._is_bad = before, after, note, is_bad
-        self.redraw()
+            value = shown(key, value_of(key, self._changes)) or tr("none")
+            line += [(tr("  unsaved "), MUTED), (value, ORANGE)]
+        return line
 
     def draw(self, width: int, height: int) -> list[Line]:
-        """A row a resource; two to a row where the height is short, save the last, which is long."""
-        lines: list[Line] = []
-        if self._note:
-            style, text = BAD if self._is_bad else MUTED, fmt.said(self._note, keep_newlines=True)
-            rows = wrap(text, max(1, width - 2))
-            sign = "✗ " if self._is_bad else ""
-            lines += [[(sign if n == 0 else "", style), (row, style)] for n, row in enumerate(rows)]
-        if self._before is not None:
-            facts = _facts(self._before, self._after)
-            if len(facts) + len(lines) > height and width >= 70:
-                half, last = width // 2, facts.pop()
-                for left, right in zip(facts[::2], [*facts[1::2], []], strict=False):
-                    lines.append(ruled(crop(left, half - 1), _padded(right, width - half), width))
-                lines.append(last)
-            else:
-                lines += facts
-        return [crop(line, width) for line in lines[:height]]
+        """What is wrong first, then reason, range and values; of a long problem or reason what there is room for."""
+        problem, reason, takes, known = self._blocks(width)
+        if self._problem and not problem:
+            problem, takes = takes, []
+        problem = _cropped(problem, max(1, height - len(takes) - len(known)), width)
+        reason = _cropped(reason, height - len(problem) - len(takes) - len(known), width)
+        return [*problem, *reason, *takes, *known]
 
 
-def _padded(line: Line, width: int) -> Line:
-    shown = crop(line, width)
-    return [*shown, (" " * (width - length(shown)), TEXT)]
+def _wrapped(text: str, width: int, *, is_bad: bool) -> list[Line]:
+    if not is_bad:
+        return [[(row, MUTED)] for row in wrap(text, width)]
+    rows = wrap(text, max(1, width - 2)) if text else []
+    return [[("✗ " if number == 0 else "  ", BAD), (row, BAD)] for number, row in enumerate(rows)]
 
 
-Writer = Callable[["Estimate"], str]
-
-
-def _facts(before: Estimate, after: Estimate | None) -> list[Line]:
-    def fact(label: str, write: Writer, better: bool | None = None, short: Writer | None = None) -> Line:
-        old = write(before)
-        line: Line = [(label.ljust(8), MUTED)]
-        if after is None or (new := write(after)) == old:
-            return [*line, (old, TEXT)]
-        old = short(before) if short else old
-        style = {True: GOOD, False: DOUBTFUL, None: STRONG}[better]
-        return [*line, (old, MUTED), (" → ", MUTED), (new, style)]
-
-    def fits(found: Estimate) -> str:
-        word = {True: tr("✓ fits"), False: tr("✗ does not fit"), None: tr("? unknown whether it fits")}
-        return f"{fmt.size(found.memory.total_bytes)} {word[found.memory.fits]}"
-
-    def money(found: Estimate) -> str:
-        return fmt.money(found.cost.local, found.cost.currency)
-
-    return [
-        fact(
-            tr("memory"),
-            fits,
-            None if after is None or after.memory.fits is not False else False,
-            lambda found: fmt.size(found.memory.total_bytes),
-        ),
-        fact(tr("batch"), lambda found: tr("{micro_batch} at a time", micro_batch=found.memory.micro_batch)),
-        fact(
-            tr("model"),
-            lambda found: tr("{parameters} parameters", parameters=fmt.count(found.model.parameters)),
-        ),
-        fact(tr("tokens"), lambda found: fmt.count(found.time.tokens)),
-        fact(tr("energy"), lambda found: fmt.kwh(found.energy.kwh), _less(before, after, "energy", "kwh")),
-        fact(tr("cost"), money, _less(before, after, "cost", "local")),
-        fact(
-            tr("disk"),
-            lambda found: fmt.size(found.storage.total_bytes),
-            _less(before, after, "storage", "total_bytes"),
-        ),
-        fact(
-            tr("time"),
-            hours_range,
-            _less(before, after, "time", "hours"),
-            lambda found: fmt.hours(found.time.hours),
-        ),
-    ]
-
-
-def _less(before: Estimate, after: Estimate | None, part: str, name: str) -> bool | None:
-    """Whether a figure becomes smaller; None where that cannot be told."""
-    if after is None:
-        return None
-    old, new = getattr(getattr(before, part), name), getattr(getattr(after, part), name)
-    return None if old is None or new is None else new < old
+def _cropped(lines: list[Line], height: int, width: int) -> list[Line]:
+    """The first of the lines, with an ellipsis where there are more."""
+    if len(lines) <= height or height < 1:
+        return lines[: max(0, height)]
+    last = lines[height - 1]
+    return [*lines[: height - 1], crop([*last, (" …", last[-1][1])], width)]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import time
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from engine.errors import EngineError, RunFailedError
+from engine import Workspace
+from engine.errors import EngineError, RunFailedError, StoreError
 from engine.ledger.book import LedgerBook
 from engine.records import CheckpointRow, EnergyRow, RunState, StepRow
+from engine.runs.books import enter
 from engine.runs.folder import RunFolder, all_runs, create
 from engine.runs.keep import MOST_TAGS, read_tags, removal, remove, set_tags
 from engine.runs.lock import Lock
@@ -112,6 +115,44 @@ def test_a_run_that_is_going_or_just_begun_is_left_alone(tmp_path: Path) -> None
     assert names(going) == names(new) == ["step-20", "step-30", "step-40"]
     remove(going, "delete")
     assert not going.path.exists()
+
+
+@pytest.mark.parametrize("harm", ["junk", "gone", "settings"])
+def test_a_damaged_run_can_be_deleted_and_what_it_cost_stays(tmp_path: Path, harm: str) -> None:
+    folder = made(tmp_path, RunState.STOPPED)
+    with contextlib.closing(folder.open()) as store:
+        enter(folder, store, RunState.STOPPED)
+    if harm == "junk":
+        folder.store_path.write_bytes(b"no database at all" * 100)
+    elif harm == "gone":
+        folder.store_path.unlink()
+    else:
+        folder.settings_path.unlink()
+    assert [run.id for run in Workspace(tmp_path).damaged_runs()] == [folder.id]
+    assert Workspace(tmp_path).damaged_runs([folder.id]) == []
+    with pytest.raises(EngineError):
+        removal(folder, "archive")
+    lock = Lock(folder.supervisor_lock)
+    assert lock.acquire("1")
+    with pytest.raises(RunFailedError, match="is going"):
+        remove(folder, "delete")
+    lock.release()
+    told = remove(folder, "delete")
+    assert told.freed_bytes > 3000 and "if it has one" in told.stays
+    assert not folder.path.exists() and all_runs(tmp_path) == []
+    (entry,) = LedgerBook(tmp_path).entries()
+    assert (entry.run_id, entry.machine_energy_j) == (folder.id, 3.6e6)
+
+
+def test_a_run_whose_store_is_only_locked_is_not_deleted_as_damaged(tmp_path: Path) -> None:
+    folder = made(tmp_path, RunState.STOPPED)
+    other = sqlite3.connect(folder.store_path, isolation_level=None)
+    other.execute("PRAGMA locking_mode=EXCLUSIVE")
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(StoreError, match="locked"):
+        remove(folder, "delete")
+    other.close()
+    assert folder.path.exists() and read_summary(folder).id == folder.id
 
 
 def test_a_comparison_has_the_curves_and_only_what_differs(tmp_path: Path) -> None:
