@@ -49,7 +49,7 @@ class OverlayChart(CurveChart):
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left,h", "move_cursor(-1)", "Cursor", key_display="← →", id="chart.left"),
-        Binding("y", "toggle_log", "Log", tooltip="Logarithmic or linear", id="chart.log"),
+        Binding("y", "toggle_log", "Log axis", tooltip="Logarithmic or linear", id="chart.log"),
         Binding("m", "toggle_smooth", "Smooth", tooltip="A smoothed curve", id="chart.smooth"),
     ]
     COMPONENT_CLASSES: ClassVar[set[str]] = set(STYLES)
