@@ -158,12 +158,12 @@ async def test_the_log_of_a_run_that_has_ended_says_so_and_of_how_much_a_filter_
     async with opened(bridge, size) as (app, pilot):
         screen = await show(app, pilot)
         tell(bridge, "it broke", "error")
-        await until(pilot, lambda: screen.rows.num_rows == 405)
+        await until(pilot, lambda: screen.rows.num_rows == 227)
         await until(pilot, lambda: "ended: failed" in text(app))
         assert "following" not in text(app) and "f Follow" not in text(app), "there is nothing to come"
         assert "[$error]ended: failed" in screen.rows.border_subtitle
         await pilot.press("l", "l")
-        await until(pilot, lambda: "1 of 405 lines" in text(app))
+        await until(pilot, lambda: "2 of 227 lines" in text(app))
         title = screen.line_panel.border_title
         assert "[$error]error" in title and "[$muted]told" in title and "trainer" in title
         assert screen.line_panel.plain == "it broke".ljust(screen.line_panel.size.width)

@@ -43,7 +43,7 @@ async def settled(app: Any, pilot: Any, word: str = "LOCKED") -> None:
 def row(app: Any, title: str) -> str:
     """The line of a step."""
     lines = (line.lstrip(" ▸") for line in text(app).splitlines())
-    return next(line for line in lines if line.startswith(title) and "··" in line)
+    return next((line for line in lines if line.startswith(title) and "··" in line), "")
 
 
 async def detail(app: Any, pilot: Any) -> str:

@@ -38,7 +38,7 @@ class Rows(Panel):
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {CURSOR, RESTING}
     has_own_place: ClassVar[bool] = False
-    """Whether its words in the frame say where one is already."""
+    """Whether it writes into its lower frame itself."""
     GROUNDED: ClassVar[frozenset[str]] = frozenset()
     """Component classes that keep their own ground under the cursor."""
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -160,8 +160,10 @@ class Rows(Panel):
 
     def _name_place(self) -> None:
         """Say in the frame where the cursor stands, where there are more rows than are in sight."""
+        if self.has_own_place:
+            return
         place = ""
-        if self.num_rows > self.size.height > 0 and not self.has_own_place:
+        if self.num_rows > self.size.height > 0:
             resting = [index for index in range(self.num_rows) if self.can_rest(index)]
             at = sum(index <= self.cursor for index in resting)
             place = tr("{at} of {number}", at=at, number=len(resting))
