@@ -190,6 +190,8 @@ async def test_a_real_run_is_looked_at_asked_and_its_settings_changed(
     workspace = make_workspace(tokens=20_480)
     run_id = workspace.start(overrides=['training.sample_prompt=["def ", "class "]'])
     await asyncio.to_thread(wait_for, lambda: workspace.status(run_id).state is RunState.FINISHED, 120)
+    # Until its supervisor is gone the app would open on the run.
+    await asyncio.to_thread(wait_for, lambda: not workspace.folder_of(run_id).is_supervised, 60)
     app = LlmTui(workspace.folder)
     async with app.run_test(size=(120, 34)) as pilot:
         await until(pilot, lambda: app.current_mode == "preflight", 20)
