@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
 import subprocess
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -24,7 +22,6 @@ from engine.preflight.steps import refuse_unknown
 from engine.process import module_argv, who
 from engine.records import (
     AcknowledgementRow,
-    Check,
     DamagedRun,
     Device,
     EventRow,
@@ -39,7 +36,7 @@ from engine.runs import folder as folders
 from engine.runs.books import report, report_text, run_storage
 from engine.runs.checklist import Checklist
 from engine.runs.folder import RunFolder
-from engine.runs.launch import launch
+from engine.runs.launch import abandon, launch, wait_until_unsupervised
 from engine.runs.lock import holder
 from engine.runs.mend import mend_where_nobody_does
 from engine.runs.owner import require_own
@@ -50,9 +47,6 @@ if TYPE_CHECKING:
     from engine.bill import EntryDetail, StorageBook
     from engine.estimate import Estimate
     from engine.rehearsal import Rehearsal
-
-START_PATIENCE_S = 240.0
-"""How long a supervisor may take to come up and to repeat the checks, the rehearsal among them."""
 
 
 class Workspace(Checklist):
@@ -137,63 +131,12 @@ class Workspace(Checklist):
         )
         try:
             is_own = any(override.partition("=")[0].strip() == "notify.url" for override in overrides)
-            self._launch(folder, settings.notify.url if is_own else "")
+            launch(folder, settings.notify.url if is_own else "")
         except BaseException:
             # An interrupt too: a run whose id nobody was told must not go on.
-            self._abandon(folder)
+            abandon(folder)
             raise
         return folder.id
-
-    def _abandon(self, folder: RunFolder) -> None:
-        """End the supervisor of a run that was not let begin, and delete the run's folder."""
-        text = holder(folder.supervisor_lock)
-        if text and text.strip().isdigit():
-            # Who holds the lock is alive, so its process id cannot have been given to another.
-            os.kill(int(text), signal.SIGTERM)
-            self._wait_until_unsupervised(folder, timeout_s=30.0)
-        if not folder.is_supervised:
-            folders.discard(folder)
-
-    def _launch(self, folder: RunFolder, notify_url: str = "") -> None:
-        """Start a supervisor and wait until it lets the run begin."""
-        store = folder.open(read_only=False)
-        try:
-            store.set_meta(checks=())
-            num_states = store.num_states()
-            launch(folder, notify_url)
-            deadline, was_there = time.monotonic() + START_PATIENCE_S, False
-            while True:
-                # Asked before what it tells is read: who goes away has told first.
-                is_gone = was_there and not folder.is_supervised
-                # One that came and went between two looks has left its first state behind.
-                was_there = was_there or folder.is_supervised or store.num_states() > num_states
-                checks = store.meta("checks", tuple[Check, ...])
-                state = store.state()
-                has_ended = (
-                    state is not None and RunState(state.state).is_over and store.num_states() > num_states
-                )
-                if checks and not any(check.blocking for check in checks):
-                    return
-                if has_ended and state is not None:
-                    self._wait_until_unsupervised(folder)
-                    if checks:
-                        raise BlockedError(state.reason, checks=[check for check in checks if check.blocking])
-                    raise RunFailedError(state.reason)
-                if is_gone or time.monotonic() > deadline:
-                    what = "went away" if is_gone else f"was not ready within {START_PATIENCE_S:.0f} s"
-                    raise RunFailedError(
-                        f"The supervisor of {folder.id} {what}: it did not get through the checks.",
-                        f"Read {folder.log_path}.",
-                    )
-                time.sleep(0.05)
-        finally:
-            store.close()
-
-    @staticmethod
-    def _wait_until_unsupervised(folder: RunFolder, timeout_s: float = 10.0) -> None:
-        deadline = time.monotonic() + timeout_s
-        while folder.is_supervised and time.monotonic() < deadline:
-            time.sleep(0.02)
 
     def find(self, run: str | None = None) -> str:
         """The id of the run with this id or unique prefix; None is the newest. Raises: EngineError."""
@@ -295,6 +238,8 @@ class Workspace(Checklist):
         folder = self.folder_of(run_id)
         mend_where_nobody_does(folder)
         status = read_status(folder)
+        if status.state.is_over:
+            wait_until_unsupervised(folder)
         if folder.is_supervised:
             answer = self.command(folder.id, "resume", via=via)
             if not answer.is_done:
@@ -306,7 +251,7 @@ class Workspace(Checklist):
         self._loosen(folder, status, overrides)
         folders.agree(folder, waivers or {}, ticks)
         try:
-            self._launch(folder)
+            launch(folder)
         except BlockedError as error:
             raise BlockedError(
                 error.title,
