@@ -38,7 +38,8 @@ class Terminal(PtyApp):
     def press(self, key: str, pattern: bytes) -> float:
         """Seconds from a key to what it brings."""
         self.read_quiet()
-        self.seen, pressed_s = b"", time.perf_counter()
+        self.seen.clear()
+        pressed_s = time.perf_counter()
         os.write(self._descriptor, key.encode())
         return self.wait_for(pattern) - pressed_s
 

@@ -10,7 +10,8 @@ import signal
 import struct
 import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -29,7 +30,7 @@ class PtyApp:
             os.environ["PYTHONPATH"] = os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])
             os.chdir(folder)
             os.execv(argv[0], argv)
-        self.seen = b""
+        self.seen = bytearray()
         """What was sent, as far as it was read."""
         self.num_bytes = 0
 
@@ -51,26 +52,27 @@ class PtyApp:
             return False
         data = os.read(self._descriptor, 1 << 16)
         self.num_bytes += len(data)
-        self.seen = (self.seen + data)[-(1 << 20) :]
+        self.seen += data
+        del self.seen[: -(1 << 20)]
         return True
 
     def read_for(self, seconds: float) -> None:
         """Read what comes."""
         deadline = time.perf_counter() + seconds
         while (left := deadline - time.perf_counter()) > 0:
-            self._read(min(left, 0.1))
+            self._read(left)
 
     def read_quiet(self) -> None:
         """Read until nothing has come for a moment."""
         while self._read(0.15):
             pass
 
-    def read_until(self, is_there: Callable[[bytes], bool], patience_s: float) -> None:
+    def read_until(self, is_there: Callable[[bytearray], bool], patience_s: float) -> None:
         """Read until something is there. Raises: TimeoutError where it does not come."""
         deadline = time.perf_counter() + patience_s
         while not is_there(self.seen):
             if time.perf_counter() > deadline:
-                raise TimeoutError(f"it never came; the last was {self.seen[-400:]!r}")
+                raise TimeoutError(f"it never came; the last was {bytes(self.seen[-400:])!r}")
             self._read(0.05)
 
     def answer_s(self, key: str, patience_s: float) -> float | None:
@@ -78,6 +80,15 @@ class PtyApp:
         os.write(self._descriptor, key.encode())
         began = time.perf_counter()
         return time.perf_counter() - began if self._read(patience_s) else None
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """The program there, but not running."""
+        os.kill(self.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.pid, signal.SIGCONT)
 
     def cpu_s(self) -> float:
         """Seconds of processor that the program has used. Source: proc(5), stat, fields 14 and 15."""

@@ -19,8 +19,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from bench.pty_app import PtyApp
 
@@ -137,8 +138,8 @@ def write_week(run: object) -> None:
 
 
 def swing(folder: Path, seconds: float) -> None:
-    """Bytes, processor and keys of a viewer while a run trains, and the training beside and without it."""
-    with training(folder) as rate:
+    """Bytes, processor and keys of a viewer while a run trains."""
+    with training(folder):
         for rows, columns in ((24, 80), (50, 200)):
             with PtyApp(python(APP), folder, rows, columns) as app:
                 app.read_until(lambda seen: b"RUNNING" in seen, 60.0)
@@ -152,17 +153,55 @@ def swing(folder: Path, seconds: float) -> None:
                 )
                 if columns == 80:
                     print(f"keys: {key_times(app)}")
-        without, beside = [], []
-        for _ in range(3):
-            without.append(rate(seconds))
-            with PtyApp(python(APP), folder) as app:
-                app.read_for(4.0)
-                beside.append(rate(seconds, app))
-        losses = [100 * (1 - b / a) for a, b in zip(without, beside, strict=True)]
-        print(
-            f"training: {statistics.median(without):.0f} tokens/s alone, {statistics.median(beside):.0f} viewed; "
-            f"{statistics.median(losses):+.1f} % slower ({min(losses):+.1f} to {max(losses):+.1f}, 3 pairs)"
-        )
+
+
+def beside(folder: Path, pairs: int, seconds: float) -> None:
+    """The training beside a viewer that is read, and beside the same viewer frozen, in turn."""
+    with training(folder) as window, PtyApp(python(APP), folder) as app:
+        app.read_until(lambda seen: b"RUNNING" in seen, 60.0)
+        app.read_for(15.0)  # until every screen is warm
+        viewed, alone = [], []
+        for number in range(pairs):
+            # The order changes from pair to pair, so that a drift of the machine's speed falls on both.
+            for is_viewed in (number % 2 == 0, number % 2 == 1):
+                if is_viewed:
+                    app.read_for(1.5)  # it catches up
+                    viewed.append(window(seconds, app))
+                else:
+                    with app.frozen():
+                        alone.append(window(seconds))
+        print(f"training: {told(alone, viewed, 'alone', 'viewed')}")
+
+
+class Window(NamedTuple):
+    """The training over a few seconds."""
+
+    tokens_per_s: float
+    waited_frac: float
+    """Of these seconds, what the trainer's threads waited for a processor that another process had."""
+
+
+def told(first: list[Window], second: list[Window], first_name: str, second_name: str) -> str:
+    """Two series, pair by pair."""
+    losses = [100 * (1 - b.tokens_per_s / a.tokens_per_s) for a, b in zip(first, second, strict=True)]
+    error = statistics.stdev(losses) / len(losses) ** 0.5
+    speeds = [statistics.median(window.tokens_per_s for window in windows) for windows in (first, second)]
+    waits = [100 * statistics.mean(window.waited_frac for window in windows) for windows in (first, second)]
+    return (
+        f"{speeds[0]:.0f} tokens/s {first_name}, {speeds[1]:.0f} {second_name}; median "
+        f"{statistics.median(losses):+.2f} % slower, mean {statistics.mean(losses):+.2f} (standard error {error:.2f}), "
+        f"{min(losses):+.1f} to {max(losses):+.1f}, {len(losses)} pairs; its threads waited for a processor for "
+        f"{waits[0]:.2f} % of the time {first_name}, {waits[1]:.2f} % {second_name}"
+    )
+
+
+def waited_s(pid: int) -> float:
+    """Seconds that a process' threads were ready but another ran. Source: Linux, sched-stats.rst, schedstat."""
+    nanoseconds = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError):  # it has ended meanwhile
+            nanoseconds += int((task / "schedstat").read_text().split()[1])
+    return nanoseconds / 1e9
 
 
 def key_times(app: PtyApp) -> str:
@@ -200,28 +239,32 @@ def key_times(app: PtyApp) -> str:
     )
 
 
-def stall(folder: Path, seconds: float) -> None:
+def stall(folder: Path, pairs: int) -> None:
     """A terminal that is not read for a minute: the run, the viewer's memory, and how it comes back."""
     # Wide enough for the number of the step.
-    with training(folder) as rate, PtyApp(python(APP), folder, 34, 120) as app:
+    with training(folder) as window, PtyApp(python(APP), folder, 34, 120) as app:
         app.read_until(lambda seen: b"RUNNING" in seen, 60.0)
-        app.read_for(10.0)
-        read, memory = rate(seconds, app), app.resident_bytes()
-        stalled = rate(60.0)
-        grown = app.resident_bytes() - memory
-        step = newest_step(folder)
-        began = time.perf_counter()
-        app.seen = b""
-        for key in "42":  # another screen and back: all is drawn anew
-            app.answer_s(key, 2.0)
-        app.read_until(lambda seen: shows_step(seen, step), 20.0)
+        app.read_for(15.0)
+        read, stalled, grown, late = [], [], [], []
+        for _ in range(pairs):
+            memory = app.resident_bytes()
+            stalled.append(window(60.0))
+            grown.append(app.resident_bytes() - memory)
+            step = newest_step(folder)
+            began = time.perf_counter()
+            app.seen.clear()
+            for key in "42":  # another screen and back: all is drawn anew
+                app.answer_s(key, 2.0)
+            app.read_until(lambda seen, step=step: shows_step(seen, step), 20.0)
+            late.append(time.perf_counter() - began)
+            read.append(window(60.0, app))
         print(
-            f"stalled for a minute: training {read:.0f} tokens/s before, {stalled:.0f} meanwhile; viewer "
-            f"{grown / 2**20:+.1f} MiB; up to date {time.perf_counter() - began:.1f} s after"
+            f"stalled for a minute: training {told(read, stalled, 'read', 'stalled')}; viewer at most "
+            f"{max(grown) / 2**20:+.1f} MiB; up to date {statistics.median(late):.1f} s after (at most {max(late):.1f})"
         )
 
 
-def shows_step(seen: bytes, least: int) -> bool:
+def shows_step(seen: bytearray, least: int) -> bool:
     """Whether a step of at least this number was sent; a change sends the whole end of its row."""
     text = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", seen)
     return any(int(number) >= least for number in re.findall(rb"step (\d+)/", text))
@@ -236,9 +279,10 @@ def newest_step(folder: Path) -> int:
 
 
 @contextmanager
-def training(folder: Path) -> Iterator[Callable[..., float]]:
-    """A run that trains in a workspace of its own; yields what measures its tokens a second."""
+def training(folder: Path) -> Iterator[Callable[..., Window]]:
+    """A run that trains in a workspace of its own; yields what measures its speed."""
     from engine import Workspace
+    from engine.records import StepRow
 
     make_workspace(folder)
     subprocess.run(
@@ -249,20 +293,26 @@ def training(folder: Path) -> Iterator[Callable[..., float]]:
     )
     workspace = Workspace(folder)
     run_id = workspace.find(None)
+    run = workspace.folder_of(run_id)
 
-    def rate(seconds: float, app: PtyApp | None = None) -> float:
-        first, began = workspace.status(run_id).tokens or 0, time.perf_counter()
+    def window(seconds: float, app: PtyApp | None = None) -> Window:
+        """By the time that each step took, which is finer than counting steps, and without validations and saves."""
+        pid = workspace.status(run_id).trainer_pid or 0
+        began_at, began_s, waited = time.time(), time.perf_counter(), waited_s(pid)
         if app is None:
             time.sleep(seconds)
         else:
             app.read_for(seconds)
-        return ((workspace.status(run_id).tokens or 0) - first) / (time.perf_counter() - began)
+        waited_frac = (waited_s(pid) - waited) / (time.perf_counter() - began_s)
+        with closing(run.open()) as store:
+            found = store.rows(StepRow, "WHERE at >= ? AND at <= ?", (began_at, time.time()))
+        return Window(statistics.harmonic_mean([row.tokens_per_s for row in found]), waited_frac)
 
     try:
         deadline = time.monotonic() + 240
         while not (workspace.status(run_id).step or 0) > 3 and time.monotonic() < deadline:
             time.sleep(0.5)
-        yield rate
+        yield window
     finally:
         workspace.command(run_id, "stop")
 
@@ -291,7 +341,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     options = parser.parse_args()
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    wanted = options.parts or ["paint", "history", "swing", "stall"]
+    wanted = options.parts or ["paint", "history", "swing", "beside", "stall"]
     print(f"load before: {os.getloadavg()[0]:.1f}", flush=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory(prefix="llm-tui-bench-") as place:
@@ -303,8 +353,10 @@ def main() -> None:
             history(Path(place), options.pairs)
         if "swing" in wanted:
             swing(Path(place) / "swing", options.seconds)
+        if "beside" in wanted:
+            beside(Path(place) / "beside", 8 * options.pairs, 6.0)
         if "stall" in wanted:
-            stall(Path(place) / "stall", options.seconds)
+            stall(Path(place) / "stall", min(options.pairs, 5))
     print(f"load after: {os.getloadavg()[0]:.1f}")
 
 

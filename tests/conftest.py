@@ -17,6 +17,8 @@ from engine.runs.lock import holder
 
 # Two workers that both compute on all cores wait for each other's threads more than they work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A shell starts what it puts into the background with SIGINT ignored, and what is ignored is inherited.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SMALL = """
 [model]

@@ -25,7 +25,7 @@ from engine.errors import BlockedError, EngineError
 from engine.process import workspace_path
 from tui import format as fmt
 from tui import modes
-from tui.bridge import Bridge, in_thread
+from tui.bridge import Bridge
 from tui.follower import Follower
 from tui.herald import Herald
 from tui.language import chosen, tr, use
@@ -43,6 +43,7 @@ from tui.messages import (
     VerbRequested,
 )
 from tui.theme import NIGHT
+from tui.threads import in_thread
 from tui.verbs import is_changing, is_live, live_run, verb_word
 
 if TYPE_CHECKING:

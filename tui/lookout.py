@@ -7,8 +7,9 @@ import time
 from typing import TYPE_CHECKING
 
 from engine.errors import EngineError
-from tui.bridge import Bridge, in_thread
+from tui.bridge import Bridge
 from tui.messages import DigestArrived
+from tui.threads import in_thread
 
 if TYPE_CHECKING:
     from tui.app import LlmTui

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from engine.errors import EngineError
 from tui import format as fmt
 from tui import own_keys
-from tui.bridge import in_thread
 from tui.language import tr
 from tui.messages import CallFailed
+from tui.threads import in_thread
 
 if TYPE_CHECKING:
     from engine.appearance import Appearance

@@ -18,7 +18,7 @@ from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterable
 from typing import Any, TextIO
 
-from textual import events
+from textual import constants, events
 from textual._xterm_parser import BRACKETED_PASTE_END, BRACKETED_PASTE_START, XTermParser
 from textual.drivers.linux_driver import LinuxDriver
 from textual.message import Message
@@ -133,6 +133,13 @@ class Keyboard:
         self._burst_ended_s = now_s
         return bool(text)
 
+    @property
+    def patience_s(self) -> float | None:
+        """How long to wait for more until a `tick` is due; None: for ever."""
+        if self._pasted is not None:
+            return PASTE_PATIENCE_S / 5
+        return constants.ESCAPE_DELAY if self._parser._timeout_time is not None else None
+
     def tick(self) -> Iterable[Message]:
         """What became clear because nothing more came: that escape was a key, that a paste is over."""
         yield from self._parser.tick()
@@ -144,6 +151,27 @@ def _is_believable(message: events.Resize) -> bool:
     return 0 < message.size.width <= MOST_COLUMNS and 0 < message.size.height <= MOST_ROWS
 
 
+class _Bell(threading.Event):
+    """An event that a select hears as well, so that a thread can wait for it and for input without looking up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._heard, self._rung = os.pipe()
+
+    def fileno(self) -> int:
+        return self._heard
+
+    def set(self) -> None:
+        if not self.is_set():
+            super().set()
+            os.write(self._rung, b"!")
+
+    def clear(self) -> None:
+        if self.is_set():
+            super().clear()
+            os.read(self._heard, 1)
+
+
 class Terminal(LinuxDriver):
     """Textual's driver for a real terminal, with an input and an output of our own."""
 
@@ -151,6 +179,7 @@ class Terminal(LinuxDriver):
         super().__init__(app, **options)
         self._is_leaving = False
         self._file: Any = Output(_drawable(), self.leave)
+        self.exit_event: _Bell = _Bell()
 
     def start_application_mode(self) -> None:
         """Begin to draw and to listen; from here on a termination leaves the terminal as it was."""
@@ -172,7 +201,8 @@ class Terminal(LinuxDriver):
         """Read the keyboard until the app leaves or the terminal is gone."""
         keyboard = Keyboard()
         while not self.exit_event.is_set():
-            if select.select([self.fileno], [], [], 0.1)[0]:
+            # Waking ten times a second, as Textual does, would interrupt the training each time.
+            if self.fileno in select.select([self.fileno, self.exit_event.fileno()], [], [], keyboard.patience_s)[0]:
                 try:
                     data = os.read(self.fileno, _READ_BYTES)
                 except BlockingIOError:

@@ -17,8 +17,9 @@ from textual.theme import BUILTIN_THEMES
 from engine import settings_file
 from engine.appearance import read_appearance
 from engine.errors import EngineError
+from tests.tui.piloted import opened, text, until
 from tests.tui.recorded import RUN_ID, RecordedBridge, in_state
-from tests.tui.test_screens import opened, text, until
+from tui import follower
 from tui.app import LlmTui
 from tui.bridge import Bridge
 from tui.charset import CharacterFilter
@@ -347,3 +348,13 @@ async def test_a_browser_gets_the_app_and_a_foreign_page_nothing(tmp_path: Path)
     finally:
         process.send_signal(signal.SIGINT)
         await asyncio.to_thread(process.wait, 30)
+
+
+def test_a_viewer_that_takes_much_of_the_processor_reads_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follower, "MOST_FRAC", 0.01)
+    used_s = iter((0.0, 0.002, 0.004, 0.024, 0.044, 0.064, 1.0, 1.02, 9.0, 18.0, 27.0))
+    monkeypatch.setattr(follower.time, "process_time", lambda: next(used_s))
+    pace = follower.Pace()
+    waits = [pace.wait_s(1.0) for _ in range(10)]
+    # Quick; then 20 ms a reading, once three took that; one burst of keys changes nothing; at most three times as long.
+    assert waits == pytest.approx([1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 3.0])

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from engine.bill import DayLine
-from tests.tui.recorded import RecordedBridge, entry
-from tests.tui.test_screens import SIZES, opened, text, until
+from engine.errors import StoreError
+from tests.tui.piloted import SIZES, opened, text, until
+from tests.tui.recorded import (
+    RecordedBridge,
+    days,
+    entry,
+)
 from tui.headless import print_ledger
 from tui.ledger_text import totals_text
 from tui.widgets.ledger_panels import BooksPanel, CloudBarsPanel, DaysPanel, PredictedPanel
@@ -99,3 +105,99 @@ async def test_an_empty_ledger_says_where_to_go() -> None:
         shown = " ".join(text(app).split())
         assert "1 makes the checks, and s there starts a run; 5 tells what it would cost." in shown
         assert "Zoom" not in shown
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_ledger_sums_up_and_says_at_least(size: tuple[int, int]) -> None:
+    entries = (entry("one", 60), entry("two", 600, machine_energy_j=None, cost=None, energy_source=None))
+    async with opened(RecordedBridge(entries=entries), size) as (app, pilot):
+        await pilot.press("3")
+        await until(pilot, lambda: "2 runs: " in text(app))
+        assert "at least 6.92 Wh" in text(app) and "at least 0.0012 USD" in text(app)
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_ledger_shows_three_books_plan_and_actual_cloud_and_days(size: tuple[int, int]) -> None:
+    entries = (entry("one", 60), entry("two", 90_000, days=days(90_000, (0.5, 0.25)), cost=0.75))
+    async with opened(RecordedBridge(entries=entries), size) as (app, pilot):
+        await pilot.press("3")
+        await until(pilot, lambda: "can go" in text(app) or "can be deleted now" in text(app))
+        shown = text(app)
+        for words in (
+            "Compute · Storage · Energy",
+            "1 M cost" if size[0] == 80 else "cost of 1 M tokens",
+            "0.0006 USD",
+            "J/token" if size[0] == 80 else "joules a token",
+            "0.0124",
+            "checkpts" if size[0] == 80 else "checkpoints",
+            "69.1 MiB",
+            "5 min 24 s → 6 min 42 s",
+            "812 MiB → 734 MiB",
+            "here",
+            "0.0012 USD",
+            "course",
+            "spot",
+            "max 0.50 USD",
+        ):
+            assert words in shown, words
+
+
+async def test_the_ledger_sorts_by_value_with_unknown_last() -> None:
+    entries = (
+        entry("big", 60, cost=12.0),
+        entry("none", 600, machine_energy_j=None, cost=None),
+        entry("small", 6000, cost=2.0),
+    )
+    async with opened(RecordedBridge(entries=entries), (120, 34)) as (app, pilot):
+        await pilot.press("3")
+        await until(pilot, lambda: "3 runs: " in text(app))
+
+        def order() -> list[str]:
+            lines = text(app).splitlines()
+            places = {
+                n: i for i, line in enumerate(lines) for n in ("big", "none", "small") if f" {n} " in line
+            }
+            return sorted(places, key=lambda name: places[name])
+
+        assert order() == ["big", "none", "small"], "newest first"
+        for _ in range(9):
+            await pilot.press("s")
+        await pilot.pause(0.05)
+        assert "Cost ▲" in text(app) and order() == ["small", "big", "none"]
+        await pilot.press("S")
+        await pilot.pause(0.05)
+        assert "Cost ▼" in text(app) and order() == ["big", "small", "none"]
+        await pilot.press("s")
+        await pilot.pause(0.05)
+        assert "▲" not in text(app) and order() == ["big", "none", "small"]
+
+
+async def test_another_entry_shows_its_own_books_and_one_whose_folder_is_gone_says_unknown() -> None:
+    entries = (entry("one", 60), entry("two", 600, elapsed_s=7_265.0))
+    bridge = RecordedBridge(entries=entries)
+    bridge.details["two"] = replace(bridge.details["two"], storage=None)
+    async with opened(bridge) as (app, pilot):
+        await pilot.press("3")
+        await until(pilot, lambda: "can go" in text(app))
+        await pilot.press("j")
+        await until(pilot, lambda: "took      2 h 1 min" in text(app))
+        assert "can go" not in text(app) and "run.db" in text(app)
+
+
+async def test_a_ledger_that_cannot_be_read_is_not_shown_as_an_empty_one() -> None:
+    bridge = RecordedBridge(entries=(entry("one", 60),))
+    async with opened(bridge) as (app, pilot):
+        bridge.failure = StoreError("ledger.db: entry 3 (run [b]x[/b]) was changed.", "Move ledger.db aside.")
+        await pilot.press("3")
+        await until(pilot, lambda: "entry 3 (run [b]x[/b]) was changed." in text(app))
+        assert "Move ledger.db aside." in text(app) and "No run has been booked" not in text(app)
+        bridge.failure = None
+        await pilot.press("r")
+        await until(pilot, lambda: "1 run: " in text(app))
+
+
+def test_totals_never_turn_unknown_into_zero() -> None:
+    assert "—, —" in totals_text([entry("one", 1, machine_energy_j=None, cost=None)])
+    assert "at least" not in totals_text([entry("one", 1), entry("two", 2)])
+    mixed = totals_text([entry("one", 1, currency="EUR", cost=1.0), entry("two", 1, cost=2.0)])
+    assert "1.00 EUR, 2.00 USD" in mixed

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from engine.records import EventRow
+from tests.tui.piloted import SIZES, opened, text, until
 from tests.tui.recorded import EVENTS, RUN_ID, RecordedBridge, in_state, recorded_log
 from tests.tui.test_format import HOSTILE
-from tests.tui.test_screens import SIZES, opened, text, until
 from tui.app import LlmTui
 from tui.screens.log import LogScreen
 

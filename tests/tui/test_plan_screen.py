@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
 from engine.bill import BreakEven
-from tests.tui.recorded import RecordedBridge, estimated, in_state
-from tests.tui.test_screens import SIZES, opened, text, until
+from engine.errors import StoreError
+from tests.tui.piloted import SIZES, opened, text, until
+from tests.tui.recorded import (
+    RecordedBridge,
+    estimated,
+    in_state,
+)
 from tui.plan_text import HERE, here_beside, move_lines, offer_cells, verdict_of
 from tui.screens.plan import OfferTable
 from tui.widgets.plan_panels import BreakEvenPanel, ForecastPanel
@@ -125,3 +133,79 @@ def test_in_another_currency_this_machine_goes_by_the_rate_of_the_offers() -> No
     assert here is not None and here.usd == pytest.approx((found.cost.local or 0) / 1.7)
     assert here_beside(replace(other, break_even=())) is None, "no rate is assumed"
     assert here_beside(replace(found, cost=replace(found.cost, local=None))) is None
+
+
+async def test_the_palette_knows_the_plan() -> None:
+    async with opened(RecordedBridge()) as (app, pilot):
+        await pilot.press("ctrl+p", *"plan")
+        await pilot.pause(0.4)
+        await pilot.press("enter")
+        await until(pilot, lambda: app.current_mode == "plan")
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_plan_shows_memory_hours_money_offers_and_break_even(size: tuple[int, int]) -> None:
+    async with opened(RecordedBridge(), size) as (app, pilot):
+        await pilot.press("5")
+        await until(pilot, lambda: "✓ fits" in text(app))
+        await pilot.pause(0.05)
+        shown = text(app)
+        assert app.current_mode == "plan"
+        for words in (
+            "optimizer",
+            "█",
+            "3.52 GiB free",
+            "recomputes 11 of 12 blocks",
+            "2 d 11 h (2 d 1 h to 3 d 2 h)",
+            "formula",
+        ):
+            assert words in shown, words
+        for words in (
+            "4.68 kWh machine, 2.42 kWh GPU",
+            "0.80 USD (0.66 to 0.99)",
+            "at its peak",
+            "33.60",
+            "yours",
+        ):
+            assert words in shown, words
+        assert "✓ Here: 0.80 USD, the cheapest; next RunPod RTX 4090 1.09 USD" in shown
+        assert "0.29 more than here  equal at 0.232 USD/kWh" in shown
+        assert "this machine" in shown and "Price: your electricity." in shown
+        await pilot.press("j")
+        await pilot.pause(0.05)
+        shown = text(app)
+        assert "this run's FLOP at 15% to 22%" in shown and "Price: yours, from" in shown
+        await pilot.press("j")
+        await pilot.pause(0.05)
+        assert "the course: 48 h" in text(app)
+
+
+async def test_a_plan_that_cannot_be_made_says_why_and_recovers() -> None:
+    bridge = RecordedBridge()
+    async with opened(bridge) as (app, pilot):
+        bridge.failure = StoreError("It is [red]broken[/red] \x1b[2J", "Mend it.")
+        await pilot.press("5")
+        await until(pilot, lambda: "r tries again" in text(app))
+        assert "[red]broken" in text(app) and "Mend it." in text(app)
+        bridge.failure = None
+        await pilot.press("r")
+        await until(pilot, lambda: "✓ fits" in text(app))
+        assert "r tries again" not in text(app)
+
+
+async def test_a_slow_plan_keeps_no_key_waiting() -> None:
+    bridge, gate = RecordedBridge(), threading.Event()
+
+    def slow() -> Any:
+        gate.wait(10)
+        return bridge.plan
+
+    bridge.estimate = slow  # type: ignore[method-assign]
+    async with opened(bridge) as (app, pilot):
+        await pilot.press("5")
+        await until(pilot, lambda: "Working out the plan" in text(app))
+        await pilot.press("4")
+        await until(pilot, lambda: app.current_mode == "runs")
+        gate.set()
+        await pilot.press("5")
+        await until(pilot, lambda: "✓ fits" in text(app))

@@ -17,7 +17,7 @@ from engine.telemetry.process import find_process
 from tests import torch_standin
 from tests.conftest import wait_for
 from tests.nvml_standin import Standin, build
-from tests.tui.test_screens import text, until
+from tests.tui.piloted import text, until
 from tui.app import LlmTui
 from tui.dialogs.close_apps import CloseAppsDialog
 from tui.dialogs.close_questions import KillQuestion

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from engine.records import RunState
+from tests.tui.piloted import opened, text, until
 from tests.tui.recorded import RecordedBridge, in_state, replace, snapshot
-from tests.tui.test_screens import opened, text, until
 from tui.verbs import state_sign
 from tui.widgets.lines import BAD, DOUBTFUL, TEXT
 from tui.widgets.progress_panel import ProgressPanel

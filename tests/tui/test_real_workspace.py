@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from engine import Workspace
 from engine.records import RunState
-from tests.tui.test_screens import text, until
+from tests.tui.piloted import text, until
 from tui.app import LlmTui
 
 

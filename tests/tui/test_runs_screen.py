@@ -11,8 +11,8 @@ from msgspec.structs import replace
 
 from engine.records import DamagedRun
 from engine.shelf import Removal, RemovalKind
+from tests.tui.piloted import SIZES, opened, text, until
 from tests.tui.recorded import RUN_ID, RecordedBridge, in_state, summary
-from tests.tui.test_screens import SIZES, opened, text, until
 from tui.dialogs.remove_run import RemoveRunDialog
 from tui.screens.compare import CompareScreen
 from tui.widgets.overlay_panels import OverlayChart

@@ -13,8 +13,8 @@ from engine import Workspace, settings_file
 from engine.records import RunState
 from engine.story import Digest, TextRequest
 from tests.conftest import wait_for
+from tests.tui.piloted import SIZES, opened, text, until
 from tests.tui.recorded import RUN_ID, RecordedBridge, digest, in_state
-from tests.tui.test_screens import SIZES, opened, text, until
 from tui.app import LlmTui
 from tui.dialogs.ask_text import AskTextDialog
 from tui.dialogs.digest import DigestDialog

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 from textual.events import Key
 
-from engine.errors import BlockedError, StoreError
+from engine.errors import StoreError
 from engine.records import EventRow, RunState, TextSampleRow
+from tests.tui.piloted import SIZES, opened, text, until
 from tests.tui.recorded import (
     CPU,
     RUN_ID,
     RecordedBridge,
     checks,
-    days,
     digest,
     entry,
     in_state,
@@ -27,39 +23,13 @@ from tests.tui.recorded import (
 )
 from tests.tui.test_format import HOSTILE
 from tui import format as fmt
-from tui.app import LlmTui
 from tui.dialogs.confirm import StopRunDialog, WelcomeDialog
 from tui.dialogs.digest import DigestDialog
 from tui.dialogs.help import HelpDialog
-from tui.dialogs.waive import WaiveDialog
-from tui.ledger_text import totals_text
 from tui.widgets.header_line import HeaderLine
 from tui.widgets.key_line import KeyLine
 
-SIZES = ((80, 24), (120, 34), (200, 50))
 STATES = ("running", "gpu", "preparing", "paused", "stale", "abandoned", "failed", "stopped", "finished")
-
-
-@asynccontextmanager
-async def opened(bridge: Any, size: tuple[int, int] = (80, 24)):
-    app = LlmTui(Path("/home/ana/gpt"), bridge)
-    async with app.run_test(size=size, notifications=True) as pilot:
-        await until(pilot, lambda: app.current_mode != "_default" or app.screen.is_modal)
-        await pilot.pause(0.05)
-        yield app, pilot
-
-
-async def until(pilot: Any, is_so: Any, timeout_s: float = 5.0) -> None:
-    deadline = asyncio.get_running_loop().time() + timeout_s
-    while not is_so():
-        assert asyncio.get_running_loop().time() < deadline, "it never came to be"
-        await pilot.pause(0.02)
-
-
-def text(app: LlmTui) -> str:
-    """What stands on the terminal."""
-    strips = app.screen._compositor.render_strips()
-    return "\n".join(strip.text for strip in strips)
 
 
 async def test_opens_on_the_run_that_is_going_else_on_the_checks() -> None:
@@ -202,58 +172,6 @@ async def test_equal_snapshots_send_nothing() -> None:
         assert painted == []
 
 
-async def test_locked_until_every_blocking_check_is_waived_with_a_reason() -> None:
-    bridge = RecordedBridge()
-    async with opened(bridge) as (app, pilot):
-        await until(pilot, lambda: "LOCKED" in text(app))
-        shown = text(app)
-        assert (
-            "2 checks block: Close applications, Power supply." in shown
-            and "✗ FAIL" in shown
-            and "~" not in shown
-        )
-        assert "3 to close: blender" in shown
-        await pilot.press("s", "s")
-        assert bridge.started == []
-        await pilot.press("w")
-        assert isinstance(app.screen, WaiveDialog)
-        await pilot.press("n", "o", "enter")
-        assert isinstance(app.screen, WaiveDialog) and "at least 3 characters" in text(app)
-        await pilot.press("p", "e", "enter")
-        await pilot.pause(0.05)
-        assert "1 check blocks: Power supply." in text(app) and "~ waived" in text(app)
-        await pilot.press("j", "j", "j", "j", "w")
-        await pilot.press("u", "p", "s", "enter")
-        await until(pilot, lambda: "UNLOCKED" in text(app))
-        await pilot.press("s")
-        await until(pilot, lambda: app.current_mode == "run" and app.snapshot is not None)
-        assert bridge.started == [{"close-apps": "nope", "power": "ups"}]
-        assert app.followed_id == RUN_ID
-
-
-async def test_a_refused_start_says_why_and_stays() -> None:
-    bridge = RecordedBridge()
-    bridge.verdicts = checks(blocking=False)
-    async with opened(bridge) as (app, pilot):
-        await until(pilot, lambda: "UNLOCKED" in text(app))
-        bridge.failure = BlockedError("power: On battery.", "Plug it in.")
-        await pilot.press("s")
-        await until(pilot, lambda: "Not started. power: On battery. Plug it in." in text(app))
-        assert app.current_mode == "preflight"
-        bridge.failure = None
-        await pilot.press("r")
-        await until(pilot, lambda: "UNLOCKED" in text(app))
-
-
-async def test_with_a_run_going_the_checks_wait_to_be_asked() -> None:
-    async with opened(RecordedBridge(in_state("running"))) as (app, pilot):
-        await pilot.press("1")
-        await pilot.pause(0.1)
-        assert "NOT CHECKED" in text(app) and RUN_ID in text(app)
-        await pilot.press("r")
-        await until(pilot, lambda: "LOCKED" in text(app))
-
-
 async def test_an_empty_folder_is_offered_settings() -> None:
     bridge = RecordedBridge(has_settings=False)
     async with opened(bridge) as (app, pilot):
@@ -286,178 +204,6 @@ async def test_runs_are_listed_and_opened(size: tuple[int, int]) -> None:
         await until(pilot, lambda: "1125-new" in text(app))
         await pilot.press("enter")
         await until(pilot, lambda: app.current_mode == "run" and app.followed_id == "1120-other")
-
-
-@pytest.mark.parametrize("size", SIZES)
-async def test_the_ledger_sums_up_and_says_at_least(size: tuple[int, int]) -> None:
-    entries = (entry("one", 60), entry("two", 600, machine_energy_j=None, cost=None, energy_source=None))
-    async with opened(RecordedBridge(entries=entries), size) as (app, pilot):
-        await pilot.press("3")
-        await until(pilot, lambda: "2 runs: " in text(app))
-        assert "at least 6.92 Wh" in text(app) and "at least 0.0012 USD" in text(app)
-
-
-@pytest.mark.parametrize("size", SIZES)
-async def test_the_ledger_shows_three_books_plan_and_actual_cloud_and_days(size: tuple[int, int]) -> None:
-    entries = (entry("one", 60), entry("two", 90_000, days=days(90_000, (0.5, 0.25)), cost=0.75))
-    async with opened(RecordedBridge(entries=entries), size) as (app, pilot):
-        await pilot.press("3")
-        await until(pilot, lambda: "can go" in text(app) or "can be deleted now" in text(app))
-        shown = text(app)
-        for words in (
-            "Compute · Storage · Energy",
-            "1 M cost" if size[0] == 80 else "cost of 1 M tokens",
-            "0.0006 USD",
-            "J/token" if size[0] == 80 else "joules a token",
-            "0.0124",
-            "checkpts" if size[0] == 80 else "checkpoints",
-            "69.1 MiB",
-            "5 min 24 s → 6 min 42 s",
-            "812 MiB → 734 MiB",
-            "here",
-            "0.0012 USD",
-            "course",
-            "spot",
-            "max 0.50 USD",
-        ):
-            assert words in shown, words
-
-
-async def test_the_ledger_sorts_by_value_with_unknown_last() -> None:
-    entries = (
-        entry("big", 60, cost=12.0),
-        entry("none", 600, machine_energy_j=None, cost=None),
-        entry("small", 6000, cost=2.0),
-    )
-    async with opened(RecordedBridge(entries=entries), (120, 34)) as (app, pilot):
-        await pilot.press("3")
-        await until(pilot, lambda: "3 runs: " in text(app))
-
-        def order() -> list[str]:
-            lines = text(app).splitlines()
-            places = {
-                n: i for i, line in enumerate(lines) for n in ("big", "none", "small") if f" {n} " in line
-            }
-            return sorted(places, key=lambda name: places[name])
-
-        assert order() == ["big", "none", "small"], "newest first"
-        for _ in range(9):
-            await pilot.press("s")
-        await pilot.pause(0.05)
-        assert "Cost ▲" in text(app) and order() == ["small", "big", "none"]
-        await pilot.press("S")
-        await pilot.pause(0.05)
-        assert "Cost ▼" in text(app) and order() == ["big", "small", "none"]
-        await pilot.press("s")
-        await pilot.pause(0.05)
-        assert "▲" not in text(app) and order() == ["big", "none", "small"]
-
-
-async def test_another_entry_shows_its_own_books_and_one_whose_folder_is_gone_says_unknown() -> None:
-    entries = (entry("one", 60), entry("two", 600, elapsed_s=7_265.0))
-    bridge = RecordedBridge(entries=entries)
-    bridge.details["two"] = replace(bridge.details["two"], storage=None)
-    async with opened(bridge) as (app, pilot):
-        await pilot.press("3")
-        await until(pilot, lambda: "can go" in text(app))
-        await pilot.press("j")
-        await until(pilot, lambda: "took      2 h 1 min" in text(app))
-        assert "can go" not in text(app) and "run.db" in text(app)
-
-
-async def test_a_ledger_that_cannot_be_read_is_not_shown_as_an_empty_one() -> None:
-    bridge = RecordedBridge(entries=(entry("one", 60),))
-    async with opened(bridge) as (app, pilot):
-        bridge.failure = StoreError("ledger.db: entry 3 (run [b]x[/b]) was changed.", "Move ledger.db aside.")
-        await pilot.press("3")
-        await until(pilot, lambda: "entry 3 (run [b]x[/b]) was changed." in text(app))
-        assert "Move ledger.db aside." in text(app) and "No run has been booked" not in text(app)
-        bridge.failure = None
-        await pilot.press("r")
-        await until(pilot, lambda: "1 run: " in text(app))
-
-
-async def test_the_palette_knows_the_plan() -> None:
-    async with opened(RecordedBridge()) as (app, pilot):
-        await pilot.press("ctrl+p", *"plan")
-        await pilot.pause(0.4)
-        await pilot.press("enter")
-        await until(pilot, lambda: app.current_mode == "plan")
-
-
-@pytest.mark.parametrize("size", SIZES)
-async def test_the_plan_shows_memory_hours_money_offers_and_break_even(size: tuple[int, int]) -> None:
-    async with opened(RecordedBridge(), size) as (app, pilot):
-        await pilot.press("5")
-        await until(pilot, lambda: "✓ fits" in text(app))
-        await pilot.pause(0.05)
-        shown = text(app)
-        assert app.current_mode == "plan"
-        for words in (
-            "optimizer",
-            "█",
-            "3.52 GiB free",
-            "recomputes 11 of 12 blocks",
-            "2 d 11 h (2 d 1 h to 3 d 2 h)",
-            "formula",
-        ):
-            assert words in shown, words
-        for words in (
-            "4.68 kWh machine, 2.42 kWh GPU",
-            "0.80 USD (0.66 to 0.99)",
-            "at its peak",
-            "33.60",
-            "yours",
-        ):
-            assert words in shown, words
-        assert "✓ Here: 0.80 USD, the cheapest; next RunPod RTX 4090 1.09 USD" in shown
-        assert "0.29 more than here  equal at 0.232 USD/kWh" in shown
-        assert "this machine" in shown and "Price: your electricity." in shown
-        await pilot.press("j")
-        await pilot.pause(0.05)
-        shown = text(app)
-        assert "this run's FLOP at 15% to 22%" in shown and "Price: yours, from" in shown
-        await pilot.press("j")
-        await pilot.pause(0.05)
-        assert "the course: 48 h" in text(app)
-
-
-async def test_a_plan_that_cannot_be_made_says_why_and_recovers() -> None:
-    bridge = RecordedBridge()
-    async with opened(bridge) as (app, pilot):
-        bridge.failure = StoreError("It is [red]broken[/red] \x1b[2J", "Mend it.")
-        await pilot.press("5")
-        await until(pilot, lambda: "r tries again" in text(app))
-        assert "[red]broken" in text(app) and "Mend it." in text(app)
-        bridge.failure = None
-        await pilot.press("r")
-        await until(pilot, lambda: "✓ fits" in text(app))
-        assert "r tries again" not in text(app)
-
-
-async def test_a_slow_plan_keeps_no_key_waiting() -> None:
-    bridge, gate = RecordedBridge(), threading.Event()
-
-    def slow() -> Any:
-        gate.wait(10)
-        return bridge.plan
-
-    bridge.estimate = slow  # type: ignore[method-assign]
-    async with opened(bridge) as (app, pilot):
-        await pilot.press("5")
-        await until(pilot, lambda: "Working out the plan" in text(app))
-        await pilot.press("4")
-        await until(pilot, lambda: app.current_mode == "runs")
-        gate.set()
-        await pilot.press("5")
-        await until(pilot, lambda: "✓ fits" in text(app))
-
-
-def test_totals_never_turn_unknown_into_zero() -> None:
-    assert "—, —" in totals_text([entry("one", 1, machine_energy_j=None, cost=None)])
-    assert "at least" not in totals_text([entry("one", 1), entry("two", 2)])
-    mixed = totals_text([entry("one", 1, currency="EUR", cost=1.0), entry("two", 1, cost=2.0)])
-    assert "1.00 EUR, 2.00 USD" in mixed
 
 
 async def test_help_is_written_for_the_screen_one_is_on() -> None:

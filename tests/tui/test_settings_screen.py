@@ -8,8 +8,8 @@ import pytest
 
 from engine import settings_file
 from engine.errors import RunFailedError
+from tests.tui.piloted import SIZES, opened, text, until
 from tests.tui.recorded import RUN_ID, RecordedBridge, in_state
-from tests.tui.test_screens import SIZES, opened, text, until
 from tui import language
 from tui.app import LlmTui
 from tui.dialogs.confirm import UnsavedDialog

@@ -8,8 +8,8 @@ import pytest
 from textual.color import Color
 
 from engine.story import Incident
+from tests.tui.piloted import SIZES, opened, text, until
 from tests.tui.recorded import RecordedBridge, digest, in_state
-from tests.tui.test_screens import SIZES, opened, text, until
 from tui.app import LlmTui
 from tui.dialogs.digest import digest_rows
 from tui.dialogs.help import HelpDialog

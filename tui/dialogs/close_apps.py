@@ -16,11 +16,12 @@ from textual.widgets import Static
 from engine.errors import EngineError
 from engine.records import Closing, ClosingReport, OpenProcess, OpenProcesses
 from tui import format as fmt
-from tui.bridge import in_thread
 from tui.dialogs.close_questions import CloseQuestion, KillQuestion, name_of, programs
 from tui.dialogs.dialog import Dialog, Question
+from tui.dialogs.key_row import key_row
 from tui.language import mark, tr
 from tui.messages import CallFailed, OpenProcessesArrived, ProcessesClosed
+from tui.threads import in_thread
 from tui.widgets.lines import wrap
 from tui.widgets.process_list import ProcessHeads, ProcessList, gpu_text
 from tui.widgets.rows import Rows
@@ -33,11 +34,11 @@ _MOST_WIDTH = 132
 MOST_S = 8
 """Seconds that closing takes at most: 5 for the programs, 3 to see who comes back."""
 _KEYS: dict[Phase, str] = {
-    "listing": mark("Esc leave"),
-    "choosing": mark("space mark   a all   Enter close the marked   r list again   Esc leave"),
+    "listing": mark("Esc  leave"),
+    "choosing": mark("space  mark    a  all    Enter  close the marked    r  list again    Esc  leave"),
     "closing": "",
-    "told": mark("Enter back to the checks   r list again"),
-    "failed": mark("r try again   Esc leave"),
+    "told": mark("Enter  back to the checks    r  list again"),
+    "failed": mark("r  try again    Esc  leave"),
 }
 _OUTCOMES = {
     "closed": (mark("✓ closed"), "$success"),
@@ -67,7 +68,6 @@ class CloseAppsDialog(Question[bool]):
         & #about { max-height: 4; color: $muted; }
         & #outcome { height: auto; max-height: 60vh; margin: 1 0; }
         & #said { color: $warning; }
-        & #keys { color: $muted; }
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -223,12 +223,12 @@ class CloseAppsDialog(Question[bool]):
         self.query_one("#about").display = has_rows and phase == "choosing"
         self.query_one("#outcome").display = phase == "told"
         self.query_one("#head").display = phase != "told"
-        keys = tr(_KEYS[phase]) if has_rows or phase != "choosing" else tr("r list again   Esc leave")
+        keys = tr(_KEYS[phase]) if has_rows or phase != "choosing" else tr("r  list again    Esc  leave")
         if phase == "told" and self._still_there():
-            keys = tr("{keys}   K kill what is still there", keys=keys)
-        self.query_one("#keys", Static).update(Content(keys))
+            keys = tr("{keys}    K  kill what is still there", keys=keys)
+        width = min(_MOST_WIDTH, self.app.size.width * 96 // 100) - 6
+        self.query_one("#keys", Static).update(key_row(self, keys, width))
         if phase == "told" and self._told is not None:
-            width = min(_MOST_WIDTH, self.app.size.width * 96 // 100) - 6
             told = told_content(self._told, width, self._needed_bytes)
             self.query_one("#told", Static).update(told)
         if self.processes.display:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import ClassVar, Generic, TypeVar
 
 from textual.app import ComposeResult
 from textual.await_complete import AwaitComplete
-from textual.binding import Binding
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.events import Resize
@@ -15,16 +13,16 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from tui import format as fmt
+from tui.dialogs.key_row import key_row
 from tui.language import tr
 from tui.widgets.lines import after_key, wrap
 
 Result = TypeVar("Result")
 
-KEY_STYLE, WORDS_STYLE = "bold $primary", "$foreground"
+WORDS_STYLE = "$foreground"
 _WIDTH, _MOST_SHARE_PCT = 72, 94
 _FRAME_CELLS, _FRAME_ROWS = 6, 4
 """What the frame and the blanks within it take of the box."""
-_GAP = 6
 
 
 class Question(ModalScreen[Result], Generic[Result]):
@@ -119,28 +117,8 @@ class Dialog(Question[Result], Generic[Result]):
         return self.query_one("#text").max_scroll_y > 0
 
     def _told_keys(self, *, has_more: bool = False) -> Content:
-        """The row of keys, the person's own in their places."""
-        answers = [self._own(part) for part in re.split(r" {4,}", self._keys)]
-        if has_more:
-            answers.append(tr("↑ ↓  more"))
-        gap = _GAP if sum(map(len, answers)) + _GAP * (len(answers) - 1) <= self._cells() else 3
-        told = Content("")
-        for number, answer in enumerate(answers):
-            key, between, words = answer.partition("  ")
-            is_grave = self.IS_DESTRUCTIVE and not number
-            style = "bold $error" if is_grave else KEY_STYLE
-            told += Content(" " * gap if number else "")
-            told += Content.styled(key, style) + Content(between)
-            told += Content.styled(words, "$error") if is_grave else Content(words)
-        return told
-
-    def _own(self, answer: str) -> str:
-        own = getattr(self.app, "own_keys", {})
-        if not own:
-            return answer
-        from tui.keymap import retold
-
-        return retold(answer, [each for each in self.BINDINGS if isinstance(each, Binding)], own)
+        keys = self._keys + (f"    {tr('↑ ↓  more')}" if has_more else "")
+        return key_row(self, keys, self._cells(), is_grave=self.IS_DESTRUCTIVE)
 
     def compose_answer(self) -> ComposeResult:
         """What stands between the text and the keys: nothing, unless a dialog asks for more than yes or no."""

@@ -7,7 +7,8 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 from textual.content import Content
 
-from tui.dialogs.dialog import KEY_STYLE, Dialog
+from tui.dialogs.dialog import Dialog
+from tui.dialogs.key_row import KEY_STYLE
 from tui.language import tr
 from tui.widgets.lines import after_key, leading_blanks, wrap
 

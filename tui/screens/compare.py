@@ -12,10 +12,10 @@ from textual.containers import Container
 
 from engine.errors import EngineError
 from engine.shelf import Comparison
-from tui.bridge import in_thread
 from tui.late_messages import ComparisonArrived
 from tui.messages import CallFailed
 from tui.screens.room import RoomScreen
+from tui.threads import in_thread
 from tui.widgets.curve_chart import CurveChart
 from tui.widgets.overlay_panels import DifferencesPanel, OverlayChart, ReadingsPanel
 from tui.widgets.panel import Panel

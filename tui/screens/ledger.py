@@ -18,12 +18,12 @@ from engine.bill import DayLine, EntryDetail
 from engine.errors import EngineError
 from engine.records import LedgerEntry
 from tui import format as fmt
-from tui.bridge import in_thread
 from tui.language import tr
 from tui.ledger_text import cost_text, energy_text, totals_text
 from tui.messages import EntryDetailArrived, LedgerArrived, LedgerFailed
 from tui.own_keys import key
 from tui.screens.room import RoomScreen
+from tui.threads import in_thread
 from tui.verbs import state_word
 from tui.widgets.ledger_panels import BooksPanel, CloudBarsPanel, DaysPanel, PredictedPanel
 from tui.widgets.panel import Panel

@@ -19,11 +19,11 @@ from textual.widgets import Input, Static
 from engine.errors import EngineError
 from engine.story import BEFORE, OUTPUT, LogLine, LogView
 from tui import format as fmt
-from tui.bridge import in_thread
 from tui.language import mark, tr, trn
 from tui.late_messages import LogArrived, LogSearchEnded
 from tui.messages import CallFailed
 from tui.screens.room import RoomScreen, no_run_yet
+from tui.threads import in_thread
 from tui.widgets.line_input import LineInput, PromptLine
 from tui.widgets.log_frame import end_text, search_text, size_text
 from tui.widgets.log_panels import GAPS, LinePanel, LogRows, chosen, place_of, plain

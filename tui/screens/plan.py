@@ -20,11 +20,11 @@ from textual.widgets import DataTable, Static
 from engine.errors import EngineError
 from engine.records import CloudQuote
 from tui import format as fmt
-from tui.bridge import in_thread
 from tui.language import told, tr
 from tui.messages import EstimateArrived, EstimateFailed
 from tui.plan_text import HERE, by_kind, here_beside, short_gpu
 from tui.screens.room import RoomScreen
+from tui.threads import in_thread
 from tui.widgets.lines import wrap
 from tui.widgets.panel import Panel
 from tui.widgets.plan_panels import BreakEvenPanel, ForecastPanel, MemoryPanel

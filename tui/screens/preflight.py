@@ -12,7 +12,6 @@ from textual.events import Resize, ScreenResume, ScreenSuspend
 
 from engine.errors import BlockedError, EngineError
 from tui import format as fmt
-from tui.bridge import in_thread
 from tui.check_board import CheckBoard
 from tui.language import tr
 from tui.messages import (
@@ -25,6 +24,7 @@ from tui.messages import (
     StepsArrived,
 )
 from tui.screens.room import RoomScreen
+from tui.threads import in_thread
 from tui.verbs import is_live, live_run
 from tui.widgets.check_detail import CheckDetail
 from tui.widgets.checklist import CheckList

@@ -11,8 +11,9 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widget import Widget
 
-from tui.dialogs.dialog import KEY_STYLE, WORDS_STYLE
+from tui.dialogs.dialog import WORDS_STYLE
 from tui.dialogs.help import HelpDialog
+from tui.dialogs.key_row import KEY_STYLE
 from tui.language import tr
 from tui.modes import MODES
 from tui.own_keys import key

@@ -14,12 +14,12 @@ from textual.widgets import DataTable, Input, Static
 from engine.errors import EngineError
 from engine.records import DamagedRun, RunSummary
 from tui import format as fmt
-from tui.bridge import in_thread
 from tui.dialogs.confirm import StopRunDialog
 from tui.language import mark, tr
 from tui.late_messages import ComparisonArrived, RemovalWeighed, RunRemoved, RunTagged
 from tui.messages import CallFailed, RunOpenRequested, VerbRequested
 from tui.screens.room import RoomScreen, no_run_yet
+from tui.threads import in_thread
 from tui.verbs import possible_verbs
 from tui.widgets.line_input import LineInput, PromptLine
 from tui.widgets.overlay_panels import LETTERS, MOST_RUNS, OverlayChart

@@ -15,11 +15,11 @@ from textual.widgets import Static
 from engine.errors import EngineError
 from engine.story import SampleAt, SampleBook, TextRequest
 from tui import format as fmt
-from tui.bridge import in_thread
 from tui.language import tr, trn
 from tui.late_messages import SamplesArrived, TextEnded, TextGrew
 from tui.messages import CallFailed
 from tui.screens.room import RoomScreen, no_run_yet
+from tui.threads import in_thread
 from tui.widgets.panel import Panel
 from tui.widgets.rows import Rows
 from tui.widgets.sample_panels import StepRows, WordsPanel

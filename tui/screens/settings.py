@@ -16,10 +16,10 @@ from textual.widgets import Input, Static
 
 from engine.errors import EngineError, SettingsError
 from tui import format as fmt
-from tui.bridge import in_thread
 from tui.language import mark, tr
 from tui.late_messages import EffectArrived, FormArrived, SettingsSaved, ValueChecked
 from tui.screens.room import RoomScreen
+from tui.threads import in_thread
 from tui.verbs import live_run
 from tui.widgets.effect_panel import EffectPanel
 from tui.widgets.line_input import LineInput, PromptLine

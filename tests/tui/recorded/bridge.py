@@ -72,7 +72,8 @@ class RecordedBridge:
         self.applied: list[str] = []
         self.plan = estimated()
         self.details = {known.run_id: detailed(known) for known in entries}
-        self.folder_of_settings = Path(tempfile.mkdtemp(prefix="llm-tui-recorded-"))
+        self._place = tempfile.TemporaryDirectory(prefix="llm-tui-recorded-")
+        self.folder_of_settings = Path(self._place.name)
         self.settings_path = self.folder_of_settings / "settings.toml"
         if has_settings:
             self.settings_path.write_text(template(), "utf-8")
