@@ -202,7 +202,10 @@ class Terminal(LinuxDriver):
         keyboard = Keyboard()
         while not self.exit_event.is_set():
             # Waking ten times a second, as Textual does, would interrupt the training each time.
-            if self.fileno in select.select([self.fileno, self.exit_event.fileno()], [], [], keyboard.patience_s)[0]:
+            if (
+                self.fileno
+                in select.select([self.fileno, self.exit_event.fileno()], [], [], keyboard.patience_s)[0]
+            ):
                 try:
                     data = os.read(self.fileno, _READ_BYTES)
                 except BlockingIOError:
