@@ -197,6 +197,22 @@ def booked_windows(
     return [_booked(_name(energy, window), price, joules) for (window, price), joules in sorted(used.items())]
 
 
+def rows_of(booked: Iterable[BookedWindow], energy: EnergySettings, segment: int) -> list[TariffRow]:
+    """What an entry of the ledger keeps of a run's windows, as rows again; how long each was in use is not kept."""
+    windows = {_name(energy, window): window for window in range(len(energy.tariff) + 1)}
+    return [
+        TariffRow(
+            key=f"{segment} {windows.get(found.window, BASE)} {number}",
+            segment=segment,
+            window=windows.get(found.window, BASE),
+            price_per_kwh=found.price_micro / 1e6,
+            machine_j=found.machine_j,
+            seconds=0.0,
+        )
+        for number, found in enumerate(booked)
+    ]
+
+
 def _name(energy: EnergySettings, window: int) -> str:
     if window == BASE or window > len(energy.tariff):
         return "else"

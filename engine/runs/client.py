@@ -36,7 +36,7 @@ from engine.runs import folder as folders
 from engine.runs.books import report, report_text, run_storage
 from engine.runs.checklist import Checklist
 from engine.runs.folder import RunFolder
-from engine.runs.launch import abandon, launch, wait_until_unsupervised
+from engine.runs.launch import abandon, launch
 from engine.runs.lock import holder
 from engine.runs.mend import mend_where_nobody_does
 from engine.runs.owner import require_own
@@ -47,6 +47,10 @@ if TYPE_CHECKING:
     from engine.bill import EntryDetail, StorageBook
     from engine.estimate import Estimate
     from engine.rehearsal import Rehearsal
+
+
+SETTLE_S = 10.0
+"""How long a supervisor may take to leave once its run is over, or to begin."""
 
 
 class Workspace(Checklist):
@@ -198,8 +202,7 @@ class Workspace(Checklist):
                 f"Run {folder.id} is {status.state}: there is nothing to {verb}.",
                 f"`llm-tui resume {folder.id}` goes on with it." if status.state != RunState.FINISHED else "",
             )
-        store = folder.open(read_only=False)
-        try:
+        with folder.writing() as store:
             command_id = store.post_command(verb, f"{who()} ({via})")
             deadline = time.monotonic() + timeout_s
             while time.monotonic() < deadline:
@@ -213,8 +216,6 @@ class Workspace(Checklist):
                         f"The supervisor of {folder.id} went away before it answered.", "Try again."
                     )
                 time.sleep(0.05)
-        finally:
-            store.close()
         raise RunFailedError(
             f"Run {folder.id} did not answer within {timeout_s:.0f} s.", "It may still; look again."
         )
@@ -237,9 +238,11 @@ class Workspace(Checklist):
         """
         folder = self.folder_of(run_id)
         mend_where_nobody_does(folder)
+        # A supervisor beside a run that is over is on its way out, or on its way in.
+        deadline = time.monotonic() + SETTLE_S
+        while folder.is_supervised and read_status(folder).state.is_over and time.monotonic() < deadline:
+            time.sleep(0.05)
         status = read_status(folder)
-        if status.state.is_over:
-            wait_until_unsupervised(folder)
         if folder.is_supervised:
             answer = self.command(folder.id, "resume", via=via)
             if not answer.is_done:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from engine.runs.lock import holder
 from engine.runs.store import MetaRow, RunStore
 from engine.settings import Settings
 from engine.settings_file import load
+from engine.sqlite import BusyError
 
 
 class RunFolder:
@@ -110,6 +112,17 @@ class RunFolder:
         """A connection to run.db. Raises: StoreError."""
         return RunStore(self.store_path, read_only=read_only, busy_ms=busy_ms)
 
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[RunStore]:
+        """A connection to run.db that writes. Raises: StoreError, also where it stays locked or its disk is full."""
+        try:
+            with contextlib.closing(self.open(read_only=False)) as store:
+                yield store
+        except BusyError as error:
+            raise StoreError(
+                f"{self.store_path} cannot be written now: {error}", "Free some disk, or try again."
+            ) from error
+
 
 @lru_cache(maxsize=256)
 def _loaded(path: Path, inode: int, changed_ns: int) -> Settings:
@@ -145,40 +158,38 @@ def create(
     try:
         atomic.make_private(folder.path.parent)
         folder.path.mkdir(mode=0o700)
+    except OSError as error:
+        raise StoreError(f"{folder.path} cannot be made: {error}", "Make the workspace writable.") from error
+    try:
         resolved = msgspec.structs.replace(settings.model, preset=plan.preset)
         freeze(msgspec.structs.replace(settings, model=resolved), folder.settings_path)
         _put_last(folder)
-    except OSError as error:
-        raise StoreError(f"{folder.path} cannot be made: {error}", "Make the workspace writable.") from error
-    store = folder.open(read_only=False)
-    try:
-        store.set_meta(
-            id=run_id,
-            created_at=time.time(),
-            created=Moment.now(),
-            plan=plan,
-            workspace=str(workspace),
-            waivers=waivers,
-            ticks=tuple(ticks),
-            version=version,
-        )
-        if prediction is not None:
-            store.set_meta(estimate=prediction)
-        folder.keep_facts(store)
-    except OSError as error:
-        raise StoreError(f"{folder.path} cannot be written: {error}", "Free some disk.") from error
-    finally:
-        store.close()
+        with folder.writing() as store:
+            store.set_meta(
+                id=run_id,
+                created_at=time.time(),
+                created=Moment.now(),
+                plan=plan,
+                workspace=str(workspace),
+                waivers=waivers,
+                ticks=tuple(ticks),
+                version=version,
+                **({} if prediction is None else {"estimate": prediction}),
+            )
+            folder.keep_facts(store)
+    except BaseException as error:
+        # Half a run would be listed as a damaged one.
+        discard(folder)
+        if isinstance(error, OSError):
+            raise StoreError(f"{folder.path} cannot be written: {error}", "Free some disk.") from error
+        raise
     return folder
 
 
 def agree(folder: RunFolder, waivers: Mapping[str, str], ticks: Sequence[str]) -> None:
     """What a person waives and ticks for the next start of a run; what was waived before stays in its books."""
-    store = folder.open(read_only=False)
-    try:
+    with folder.writing() as store:
         store.set_meta(former_waivers=all_waivers(store), waivers=dict(waivers), ticks=tuple(ticks))
-    finally:
-        store.close()
 
 
 def all_waivers(store: RunStore) -> dict[str, str]:
@@ -207,7 +218,8 @@ def all_runs(workspace: Path) -> list[RunFolder]:
     parent = runs_folder(workspace)
     if not parent.is_dir():
         return []
-    found = [RunFolder(path) for path in parent.iterdir() if path.is_dir()]
+    # A dot before the name: it is being deleted, or its deletion was cut short.
+    found = [RunFolder(path) for path in parent.iterdir() if path.is_dir() and not path.name.startswith(".")]
     runs = [folder for folder in found if folder.store_path.is_file() or folder.facts_path.is_file()]
     return sorted(runs, key=lambda folder: (_made_ns(folder), folder.id), reverse=True)
 

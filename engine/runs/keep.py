@@ -26,7 +26,6 @@ from engine.runs.owner import require_own
 from engine.runs.tables import MetaRow
 from engine.runs.view import read_status
 from engine.shelf import Removal, RemovalKind
-from engine.sqlite import BusyError
 
 MOST_TAGS = 8
 LONGEST_TAG = 24
@@ -186,11 +185,8 @@ def _archive(folder: RunFolder, state: RunState) -> None:
 
 
 def _write(folder: RunFolder, *rows: msgspec.Struct) -> None:
-    try:
-        with contextlib.closing(folder.open(read_only=False)) as store:
-            store.put(*rows)
-    except BusyError as error:
-        raise StoreError(f"{folder.store_path} cannot be written now: {error}", "Try again.") from error
+    with folder.writing() as store:
+        store.put(*rows)
 
 
 def _book(folder: RunFolder, state: RunState) -> None:
@@ -203,7 +199,8 @@ def _book(folder: RunFolder, state: RunState) -> None:
 def _delete(folder: RunFolder) -> None:
     """Out of the list at once, then away; what an interrupted deletion left goes along."""
     parent = folder.path.parent
-    folder.path.rename(parent / f"{_LEAVING}{folder.id}")
+    leaving = parent / f"{_LEAVING}{folder.id}"
+    folder.path.rename(leaving)
+    shutil.rmtree(leaving)
     for left in parent.glob(f"{_LEAVING}*"):
-        (left / "run.db").unlink(missing_ok=True)
-        shutil.rmtree(left)
+        shutil.rmtree(left, ignore_errors=True)  # another deletion may be at it

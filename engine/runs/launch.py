@@ -8,6 +8,7 @@ plain way is the safer one there. Source: logind.conf(5), loginctl(1), systemd-r
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -56,8 +57,7 @@ def launch(folder: RunFolder, notify_url: str = "") -> None:
     Raises: BlockedError naming each check that blocks; EngineError where the run is another user's; RunFailedError
     where no supervisor came up, or it went away.
     """
-    store = folder.open(read_only=False)
-    try:
+    with folder.writing() as store:
         store.set_meta(checks=())
         num_states = store.num_states()
         _set_free(folder, notify_url)
@@ -84,8 +84,6 @@ def launch(folder: RunFolder, notify_url: str = "") -> None:
                     f"Read {folder.log_path}.",
                 )
             time.sleep(0.05)
-    finally:
-        store.close()
 
 
 def abandon(folder: RunFolder) -> None:
@@ -93,7 +91,8 @@ def abandon(folder: RunFolder) -> None:
     text = holder(folder.supervisor_lock)
     if text and text.strip().isdigit():
         # Who holds the lock is alive, so its process id cannot have been given to another.
-        os.kill(int(text), signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):  # it has just gone
+            os.kill(int(text), signal.SIGTERM)
         wait_until_unsupervised(folder, timeout_s=30.0)
     if not folder.is_supervised:
         discard(folder)

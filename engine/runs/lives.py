@@ -10,7 +10,7 @@ import time
 
 from engine import __version__
 from engine.errors import StoreError
-from engine.records import HeartbeatRow, RunState
+from engine.records import AcknowledgementRow, HeartbeatRow, RunState
 from engine.runs.events import event
 from engine.runs.folder import RunFolder
 from engine.runs.lock import Lock
@@ -52,17 +52,26 @@ def _supervise(folder: RunFolder) -> None:
     damage = find_damage(folder)
     if damage:
         mend(folder, damage)
-    is_checked = False
+    _dismiss_commands(folder)
+    is_checked, device_lock = False, None
     for _ in range(MAX_MENDS + 1):
         with contextlib.closing(folder.open(read_only=False)) as store:
             store.tell(HeartbeatRow(role="supervisor", pid=os.getpid(), at=time.time(), phase="starting"))
             store.keep(supervisor_version=__version__)
             news = News(folder, store, has_begun=is_checked)
-        supervisor = Supervisor(folder, news, is_checked=is_checked)
+        supervisor = Supervisor(folder, news, is_checked=is_checked, device_lock=device_lock)
         outcome = asyncio.run(supervisor.run())
         if not outcome.damage or supervisor.mend(outcome):
             with contextlib.closing(folder.open()) as store:
                 news.last_words(store)
             return
-        is_checked = supervisor.is_checked
+        is_checked, device_lock = supervisor.is_checked, supervisor.device_lock
     raise StoreError(f"{folder.store_path} was damaged {MAX_MENDS + 1} times.", "Check the disk.")
+
+
+def _dismiss_commands(folder: RunFolder) -> None:
+    """Answer what a supervisor left unanswered that was killed: an old stop must not end the resume."""
+    with contextlib.closing(folder.open(read_only=False)) as store:
+        for command in store.open_commands():
+            text = "The supervisor that was asked is gone; ask again."
+            store.tell(AcknowledgementRow(command_id=command.id, at=time.time(), is_done=False, message=text))

@@ -31,10 +31,12 @@ class Lock:
         self._descriptor: int | None = None
 
     def acquire(self, text: str = "", timeout_s: float = 1.0) -> bool:
-        """Take the lock, trying for `timeout_s`; False where another process holds it.
+        """Take the lock, trying for `timeout_s`, unless it is held already; False where another process holds it.
 
         Raises: StoreError where the file cannot be opened.
         """
+        if self._descriptor is not None:
+            return True
         descriptor = _open(self.path)
         deadline = time.monotonic() + timeout_s
         while True:

@@ -14,8 +14,10 @@ from pathlib import Path
 import msgspec
 
 from engine import atomic
+from engine.bill import BookedWindow
 from engine.errors import DamagedStoreError, EngineError, StoreError
 from engine.ledger.book import LedgerBook
+from engine.ledger.tariff import rows_of
 from engine.records import EnergyRow, LedgerEntry, MinuteRow, Origin, RunPlan
 from engine.runs.events import event
 from engine.runs.folder import RunFolder
@@ -179,6 +181,9 @@ def _copy_energy(folder: RunFolder, new: Database) -> int:
             gap_s=entry.gap_s,
         )
     )
+    with contextlib.suppress(EngineError, msgspec.MsgspecError):
+        booked = msgspec.json.decode(entry.tariff, type=list[BookedWindow])
+        new.put_all(rows_of(booked, folder.settings().energy, segment=1))
     return 1
 
 

@@ -27,6 +27,7 @@ from engine.records import (
     EventRow,
     RunPlan,
     RunState,
+    StepRow,
 )
 from engine.runs.autopsy import Autopsy
 from engine.runs.books import close_books
@@ -66,7 +67,10 @@ class Outcome(msgspec.Struct, frozen=True):
 class Supervisor:
     """The life of one run under one supervisor; `run` is the whole of it."""
 
-    def __init__(self, folder: RunFolder, news: News, *, is_checked: bool = False) -> None:
+    def __init__(
+        self, folder: RunFolder, news: News, *, is_checked: bool = False, device_lock: Lock | None = None
+    ) -> None:
+        """`device_lock` is that of the life before, which nobody was to get in between."""
         self._folder, self._news = folder, news
         self.is_checked = is_checked
         """Whether the preflight has let it begin, in this life or in one before whose store was made anew."""
@@ -76,7 +80,7 @@ class Supervisor:
         self._plan = self._store.meta("plan", RunPlan)
         self._waivers = self._store.meta("waivers", dict[str, str])
         self._ticks = self._store.find_meta("ticks", tuple[str, ...]) or ()
-        self._device_lock = Lock(device_lock_path(self._plan.device.identity))
+        self.device_lock = device_lock or Lock(device_lock_path(self._plan.device.identity))
         self._watch = Watch(self._store, self._settings, folder.path, os.getpid())
         self._child: Child | None = None
         self._is_training = False
@@ -110,7 +114,7 @@ class Supervisor:
             outcome = msgspec.structs.replace(outcome, damage=self._found_damage(outcome))
         if not outcome.damage:
             self._close(outcome)
-        self._device_lock.release()
+            self.device_lock.release()
         return outcome
 
     def _found_damage(self, outcome: Outcome) -> str | None:
@@ -128,6 +132,7 @@ class Supervisor:
             return False
         self._store = self._folder.open(read_only=False)
         self._close(outcome)
+        self.device_lock.release()
         return True
 
     async def _course(self) -> Outcome:
@@ -175,8 +180,8 @@ class Supervisor:
     async def _take_device(self) -> Outcome | None:
         """Lock the device: a rehearsal that holds it is waited for, another run is the preflight's to tell of."""
         deadline = time.monotonic() + REHEARSAL_PATIENCE_S
-        while not self._stop and not self._device_lock.acquire(str(self._folder.path)):
-            is_run = holder(self._device_lock.path) not in (None, REHEARSING)
+        while not self._stop and not self.device_lock.acquire(str(self._folder.path)):
+            is_run = holder(self.device_lock.path) not in (None, REHEARSING)
             if is_run or time.monotonic() > deadline:
                 break
             await asyncio.sleep(POLL_S)
@@ -290,6 +295,8 @@ class Supervisor:
         self._child = await Child.start(command, self._folder.log_path)
         if started:
             started(self._child.pid)
+        if self._stop:  # it came while the process was being started, and was told to the one before
+            self._child.send(signal.SIGTERM)
         waiting = asyncio.create_task(self._child.wait())
         silence = Silence(self._store, self._child.pid)
         while not waiting.done():
@@ -310,7 +317,8 @@ class Supervisor:
             self._watch.phase = "waiting for the former trainer to save"
             if time.monotonic() > deadline and text.strip().isdigit():
                 # Who holds the lock is alive, so its process id cannot have been given to another.
-                os.kill(int(text), signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # it has just gone
+                    os.kill(int(text), signal.SIGKILL)
             await asyncio.sleep(POLL_S)
 
     async def _sleep_unless_stopped(self, seconds: float) -> None:
@@ -365,7 +373,9 @@ class Supervisor:
 
     def _close(self, outcome: Outcome) -> None:
         """Books first, then the state: who sees the run ended finds its entry."""
-        problems = [] if outcome.is_refused else close_books(self._folder, self._store, outcome.state)
+        is_unbegun = not self.is_checked and self._store.newest(StepRow, "step") is None
+        is_booked = not outcome.is_refused and not is_unbegun
+        problems = close_books(self._folder, self._store, outcome.state) if is_booked else []
         for problem in problems:
             self._store.tell(event("warning", "books", problem))
         text = outcome.reason or f"The run is {outcome.state}."

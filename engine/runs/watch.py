@@ -17,7 +17,7 @@ from engine.ledger.cost import total_energy
 from engine.ledger.energy import EnergyMeter
 from engine.ledger.limits import LimitGuard, Standing
 from engine.ledger.tariff import TariffMeter, cost_so_far
-from engine.records import EnergyRow, HeartbeatRow, LogMarkRow, SensorRow, TariffRow
+from engine.records import EnergyRow, HeartbeatRow, LogMarkRow, SensorRow, TariffRow, ThermalRow
 from engine.runs.books import Scribe
 from engine.runs.events import event as event
 from engine.runs.folder import RunFolder
@@ -55,13 +55,19 @@ class Watch:
         self._former_s = newest.elapsed_s if newest else 0.0
         self._began_s = time.monotonic()
         self._minute = -1
-        self._meter = EnergyMeter(len(self._former) + 1, interval_s=settings.telemetry.interval_s)
+        # One more than any that is left: of a store that was made anew some may be lost.
+        kept = [
+            row.segment
+            for rows in (self._former, store.rows(TariffRow), store.rows(ThermalRow))
+            for row in rows
+        ]
+        segment, interval_s = 1 + max(kept, default=0), settings.telemetry.interval_s
+        self._meter = EnergyMeter(segment, interval_s=interval_s)
         self._sampler = Sampler(settings.energy, interval_s=settings.telemetry.interval_s)
-        segment, interval_s = len(self._former) + 1, settings.telemetry.interval_s
         self._thermal = ThermalGuard(store, settings.limits, segment, longest_s=max(5.0, 5 * interval_s))
         self._power = PowerGuard(store, settings.limits)
         self._has_asked_to_stop = False
-        self._tariff = TariffMeter(settings.energy, store.rows(TariffRow), len(self._former) + 1)
+        self._tariff = TariffMeter(settings.energy, store.rows(TariffRow), segment)
         self._limits = LimitGuard(settings.limits, settings.energy.currency)
         self._has_told_of_log, self._minded_s = False, time.monotonic()
         self._marked_bytes = 0

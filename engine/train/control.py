@@ -48,6 +48,11 @@ class Control:
         self.held_s = 0.0
         """Seconds that training was held in all."""
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether the next `attend` holds training."""
+        return self._is_paused
+
     def listen(self) -> None:
         """Take SIGTERM as the wish to save and leave; a hang-up and Ctrl-C mean the viewer, not the trainer."""
         signal.signal(signal.SIGTERM, self._on_signal)

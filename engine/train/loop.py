@@ -127,7 +127,8 @@ class Training:
             self.team.begin(Briefing(plan=self.plan, settings=self.settings, manifest=self.manifest))
             self.resume()
             self.compile()
-            self.journal.set_state(RunState.RUNNING)
+            if not self.control.is_paused:
+                self.journal.set_state(RunState.RUNNING)
             while True:
                 try:
                     self.train()

@@ -15,13 +15,14 @@ from click.testing import CliRunner, Result
 
 from engine import Workspace
 from engine.errors import DamagedStoreError, StoreError
-from engine.records import CheckpointRow, EnergyRow, RunState, StepRow
+from engine.records import CheckpointRow, EnergyRow, RunState, StepRow, TariffRow
 from engine.runs import watch
+from engine.runs.books import enter
 from engine.runs.events import event
 from engine.runs.folder import RunFolder, create
 from engine.runs.mend import find_damage, mend
 from engine.runs.store import RunStore
-from engine.settings import Settings
+from engine.settings import EnergySettings, Settings, TariffWindow
 from engine.sqlite import Database
 from tests.conftest import wait_for
 from tests.engine.train.conftest import make_plan
@@ -132,6 +133,38 @@ def test_what_can_still_be_read_is_kept(stored: RunFolder) -> None:
     assert 1000 < len(kept) < 2000 and kept[0] == 1 and kept[-1] == 2000, "what lies before it and behind it"
     with_energy = Workspace(stored.workspace).status(stored.id)
     assert with_energy.machine_energy_j == 1200.0
+
+
+def test_what_was_paid_by_the_hour_comes_back_from_the_ledger(tmp_path: Path) -> None:
+    tariff = (TariffWindow(begins="23:00", ends="07:00", price_per_kwh=0.1),)
+    settings = Settings(energy=EnergySettings(price_per_kwh=0.5, tariff=tariff))
+    run = create(tmp_path / "workspace", settings, make_plan(steps=20), {}, "test")
+    with run.writing() as store:
+        store.put(EnergyRow(segment=3, at=1.0, elapsed_s=60.0, covered_s=60.0, machine_j=7.2e6))
+        for window, price in ((0, 0.5), (1, 0.1)):
+            store.put(
+                TariffRow(
+                    key=f"3 {window}",
+                    segment=3,
+                    window=window,
+                    price_per_kwh=price,
+                    machine_j=3.6e6,
+                    seconds=30.0,
+                )
+            )
+        store.set_state(RunState.STOPPED)
+        enter(run, store, RunState.STOPPED)
+    before = Workspace(run.workspace).status(run.id)
+    assert before.cost == pytest.approx(0.6)
+    Path.unlink(run.store_path)
+    mend(run, "It was deleted.")
+    after = Workspace(run.workspace).status(run.id)
+    assert (after.cost, after.machine_energy_j) == (before.cost, before.machine_energy_j)
+    with run.writing() as store:
+        rows = store.rows(TariffRow, "ORDER BY window")
+        assert [(row.window, row.price_per_kwh) for row in rows] == [(0, 0.5), (1, 0.1)]
+        watching = watch.Watch(store, settings, run.path, os.getpid())
+        assert watching._meter.row(0.0).segment == 2
 
 
 def test_without_its_plan_a_run_is_told_to_be_lost_and_nothing_is_moved(stored: RunFolder) -> None:

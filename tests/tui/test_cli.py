@@ -140,6 +140,7 @@ def test_an_interrupt_during_the_start_leaves_no_run_behind(make_workspace: Make
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(60) == 130
     assert workspace.runs() == []
+    assert workspace.ledger() == [], "nothing was spent that anybody was told of"
     assert workspace.start()
     workspace.command(workspace.runs()[0].id, "stop")
 

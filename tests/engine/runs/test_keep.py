@@ -15,13 +15,14 @@ from engine.errors import EngineError, RunFailedError, StoreError
 from engine.ledger.book import LedgerBook
 from engine.records import CheckpointRow, EnergyRow, RunState, StepRow
 from engine.runs.books import enter
-from engine.runs.folder import RunFolder, all_runs, create
+from engine.runs.folder import RunFolder, all_runs, create, find
 from engine.runs.keep import MOST_TAGS, read_tags, removal, remove, set_tags
 from engine.runs.lock import Lock
 from engine.runs.overlay import compare
 from engine.runs.view import read_summary
 from engine.settings import Settings, TrainingSettings
 from engine.settings_file import freeze
+from engine.sqlite import BusyError
 from tests.engine.train.conftest import make_plan
 
 PLAN = make_plan(steps=100)
@@ -100,6 +101,41 @@ def test_deleted_goes_whole_and_its_cost_stays(tmp_path: Path) -> None:
     assert list(other.path.parent.iterdir()) == [other.path]
     entry = LedgerBook(tmp_path).entries()[0]
     assert (entry.run_id, entry.state, entry.machine_energy_j) == (folder.id, "stopped", 3.6e6)
+
+
+def test_what_an_interrupted_deletion_left_is_no_run_and_goes_with_the_next(tmp_path: Path) -> None:
+    folder, other = made(tmp_path, RunState.STOPPED), made(tmp_path, RunState.STOPPED)
+    left = other.path.rename(other.path.parent / f".deleting-{other.id}")
+    assert (left / "facts.json").is_file()
+    assert [run.id for run in all_runs(tmp_path)] == [folder.id]
+    assert find(tmp_path, None).id == folder.id
+    remove(folder, "delete")
+    assert list(left.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["facts.json", "run.db"])
+def test_a_start_that_cannot_write_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device") if what == "facts.json" else BusyError("disk is full")
+
+    monkeypatch.setattr(RunFolder, "keep_facts", full)
+    with pytest.raises(StoreError, match="No space left" if what == "facts.json" else "disk is full"):
+        create(tmp_path, Settings(), PLAN, {}, "test")
+    assert list((tmp_path / "runs").iterdir()) == [] and all_runs(tmp_path) == []
+
+
+def test_a_store_that_stays_locked_is_told_with_a_remedy(tmp_path: Path) -> None:
+    folder = made(tmp_path, RunState.PREPARING)
+    lock = Lock(folder.supervisor_lock)
+    assert lock.acquire("1") and lock.acquire("1"), "who has it keeps it"
+    with contextlib.closing(sqlite3.connect(folder.store_path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match="cannot be written now") as caught:
+            Workspace(tmp_path).command(folder.id, "pause")
+    assert caught.value.remedy
+    lock.release()
 
 
 def test_a_run_that_is_going_or_just_begun_is_left_alone(tmp_path: Path) -> None:

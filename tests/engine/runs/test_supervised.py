@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -13,6 +14,7 @@ import pytest
 from engine import Workspace
 from engine.errors import BlockedError, EngineError, RunFailedError
 from engine.records import AttemptRow, CommandRow, EnergyRow, EventRow, RunState, Status
+from engine.runs.folder import RunFolder
 from engine.runs.lock import holder
 from tests.conftest import wait_for
 
@@ -147,6 +149,74 @@ def test_a_killed_supervisor_leaves_a_saved_run_that_can_be_resumed(make_workspa
     workspace.resume(run_id)
     wait_for(lambda: step(workspace, run_id) > (status.step or 0), what="steps after the resume")
     workspace.command(run_id, "stop")
+
+
+def test_a_stop_that_a_killed_supervisor_left_unanswered_does_not_end_the_resume(
+    make_workspace: Make,
+) -> None:
+    workspace = make_workspace(ENDLESS)
+    run_id = started(workspace)
+    folder, status = workspace.folder_of(run_id), workspace.status(run_id)
+    for pid in (status.supervisor_pid, status.trainer_pid):
+        os.kill(pid_of(pid), signal.SIGKILL)
+    wait_for(lambda: not folder.is_supervised and holder(folder.trainer_lock) is None, what="both to be gone")
+    with folder.writing() as store:
+        asked = store.post_command("stop", "ana@here")
+    workspace.resume(run_id)
+    wait_for(lambda: step(workspace, run_id) > (status.step or 0), what="steps after the resume")
+    with folder.writing() as store:
+        answer = store.acknowledgement(asked)
+    assert answer is not None and not answer.is_done and "ask again" in answer.message
+    workspace.command(run_id, "stop")
+
+
+def is_held(folder: RunFolder) -> bool:
+    """Whether the trainer that is alive now says that it holds."""
+    with contextlib.closing(folder.open()) as store:
+        beat = store.heartbeat("trainer")
+    return beat is not None and beat.phase == "paused" and str(beat.pid) == holder(folder.trainer_lock)
+
+
+def test_a_trainer_that_died_while_paused_stays_paused_and_is_told_so(make_workspace: Make) -> None:
+    workspace = make_workspace(ENDLESS)
+    run_id = started(workspace)
+    assert workspace.command(run_id, "pause").is_done
+    paused_at, folder = step(workspace, run_id), workspace.folder_of(run_id)
+    lock = folder.trainer_lock
+    for _ in range(2):
+        killed = int(holder(lock) or 0)
+        os.kill(killed, signal.SIGKILL)
+        wait_for(lambda gone=killed: int(holder(lock) or gone) != gone, what="the next trainer")
+        wait_for(lambda: is_held(folder), what="it to hold")
+        assert state(workspace, run_id) is RunState.PAUSED
+    assert step(workspace, run_id) <= paused_at
+    assert workspace.resume(run_id)
+    wait_for(lambda: step(workspace, run_id) > paused_at, what="a step after the pause")
+    workspace.command(run_id, "stop")
+
+
+def test_a_resume_while_another_brings_the_run_to_its_end_starts_nothing(make_workspace: Make) -> None:
+    workspace = make_workspace()
+    run_id = workspace.start()
+    workspace.command(run_id, "stop")
+    workspace.resume(run_id)
+    told: list[str] = []
+
+    def resume_too() -> None:
+        try:
+            told.append(workspace.resume(run_id))
+        except EngineError as error:
+            told.append(error.title)
+
+    others = [threading.Thread(target=resume_too) for _ in range(2)]
+    for other in others:
+        other.start()
+    for other in others:
+        other.join(120)
+    wait_for(lambda: state(workspace, run_id).is_over, 120, "the end of the run")
+    assert len(told) == 2 and state(workspace, run_id) is RunState.FINISHED
+    with pytest.raises(RunFailedError, match="is finished"):
+        workspace.resume(run_id)
 
 
 def test_one_device_takes_one_run_unless_waived_with_a_reason(make_workspace: Make) -> None:
