@@ -246,15 +246,28 @@ class LlmTui(App[str | None]):
 
     @on(RunsArrived)
     def _take_runs(self, message: RunsArrived) -> None:
+        before = {run.id for run in self.runs} | {run.id for run in self.damaged}
         self.runs, self.damaged = message.runs, message.damaged
         for run in message.runs:
             self.herald.see(run.id, run.status.state, run.status.reason or "")
-        if self.followed_id is None and message.runs:
-            self._look_at(message.runs[0].id)
+            if run.id == self.followed_id:
+                self._bring_up_to_date(run)
+        known = {run.id for run in message.runs} | {run.id for run in message.damaged}
+        if self.followed_id in before - known or (self.followed_id is None and message.runs):
+            self.look_at(message.runs[0].id if message.runs else None)
+
+    def _bring_up_to_date(self, run: RunSummary) -> None:
+        """Away from its screen the followed run is not read: the list tells how it stands, but not of a silence."""
+        from msgspec.structs import replace
+
+        known, now = self.snapshot, (run.status.state, is_live(run.status, run.is_stale))
+        if known is not None and (known.status.state, is_live(known.status, known.is_stale)) != now:
+            self.snapshot = replace(known, status=run.status, is_stale=run.is_stale)
 
     # --- what was asked for -------------------------------------------------------------------------------------
 
-    def _look_at(self, run_id: str) -> None:
+    def look_at(self, run_id: str | None) -> None:
+        """Follow another run; None: the newest of the next list."""
         if run_id != self.followed_id:
             self.followed_id, self.snapshot, self.trouble, self.span = run_id, None, "", None
         self.follower.wake()
@@ -262,7 +275,7 @@ class LlmTui(App[str | None]):
     @on(RunOpenRequested)
     @on(RunStarted)
     async def _show_run(self, message: RunOpenRequested | RunStarted) -> None:
-        self._look_at(message.run_id)
+        self.look_at(message.run_id)
         await self.switch_mode("run")
 
     @on(VerbRequested)
@@ -284,11 +297,11 @@ class LlmTui(App[str | None]):
         while True:
             try:
                 is_done, text = await in_thread(self.bridge.ask, run_id, verb, waivers, ticks)
-            except (EngineError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - the top of a worker: told as the answer, others wait for it
                 if isinstance(error, BlockedError) and await self._decide(error.checks, waivers, ticks):
                     continue
-                title, remedy = getattr(error, "title", str(error)), getattr(error, "remedy", "")
-                is_done, text = False, f"{title} {remedy}".strip()
+                title = getattr(error, "title", str(error) or type(error).__name__)
+                is_done, text = False, f"{title} {getattr(error, 'remedy', '')}".strip()
             break
         self.post_message(VerbAnswered(run_id, verb, is_done, text))
 

@@ -120,6 +120,9 @@ class _Window:
 class LogReader:
     """One viewer's look at a run's log; every call reads from the disk, and belongs into a thread.
 
+    Calls from several threads wait for each other, for a call that nobody waits for any more goes on in its thread;
+    only a search, which may take long and leaves the window alone, keeps nobody waiting.
+
     Raises: StoreError where run.db cannot be read; OSError where the log cannot.
     """
 
@@ -128,32 +131,35 @@ class LogReader:
         self._window = _Window(folder.log_path)
         self._events: list[tuple[int, EventRow]] = []
         self._marks: list[LogMarkRow] = []
+        self._lock = threading.RLock()
 
     def poll(self) -> LogView | None:
         """The window, followed to the end of the output where it stood there; None: nothing new."""
-        with contextlib.closing(self._folder.open()) as store:
-            events = store.events(self._events[-1][0] if self._events else 0)
-            after = self._marks[-1].offset if self._marks else -1
-            marks = store.rows(LogMarkRow, "WHERE offset > ? ORDER BY offset", (after,))
-        self._events += events
-        self._marks += marks
-        is_first = not self._window.size
-        has_grown = self._window.look()
-        if is_first and has_grown:
-            self._window.go_to(self._window.size)
-        return self.view() if events or marks or has_grown else None
+        with self._lock:
+            with contextlib.closing(self._folder.open()) as store:
+                events = store.events(self._events[-1][0] if self._events else 0)
+                after = self._marks[-1].offset if self._marks else -1
+                marks = store.rows(LogMarkRow, "WHERE offset > ? ORDER BY offset", (after,))
+            self._events += events
+            self._marks += marks
+            is_first = not self._window.size
+            has_grown = self._window.look()
+            if is_first and has_grown:
+                self._window.go_to(self._window.size)
+            return self.view() if events or marks or has_grown else None
 
     def view(self) -> LogView:
         """The window as it was last read."""
-        window = self._window
-        told = [(row.at, 0, _event_line(number, row)) for number, row in self._events]
-        lines = sorted([*told, *self._output()], key=lambda entry: entry[:2])
-        return LogView(
-            lines=tuple(line for _, _, line in lines),
-            bytes_before=window.begins,
-            bytes_after=window.size - window.reached,
-            total_bytes=window.size,
-        )
+        with self._lock:
+            window = self._window
+            told = [(row.at, 0, _event_line(number, row)) for number, row in self._events]
+            lines = sorted([*told, *self._output()], key=lambda entry: entry[:2])
+            return LogView(
+                lines=tuple(line for _, _, line in lines),
+                bytes_before=window.begins,
+                bytes_after=window.size - window.reached,
+                total_bytes=window.size,
+            )
 
     def _output(self) -> list[tuple[float, int, LogLine]]:
         """The lines of the window with the time to order them by: of the first mark behind them, else the newest."""
@@ -172,18 +178,21 @@ class LogReader:
 
     def earlier(self) -> LogView:
         """The window with a block more before it."""
-        self._window.earlier()
-        return self.view()
+        with self._lock:
+            self._window.earlier()
+            return self.view()
 
     def later(self) -> LogView:
         """The window with a block more behind it."""
-        self._window.later()
-        return self.view()
+        with self._lock:
+            self._window.later()
+            return self.view()
 
     def go_to(self, offset: int | None) -> LogView:
         """A new window around a byte of the output; None: at its end."""
-        self._window.go_to(self._window.size if offset is None else offset)
-        return self.view()
+        with self._lock:
+            self._window.go_to(self._window.size if offset is None else offset)
+            return self.view()
 
     def find(self, needle: str, offset: int, is_backwards: bool, cancelled: threading.Event) -> int | None:
         """Where the next line of output holds a text: a byte of it; None: there is none, or it was cancelled.

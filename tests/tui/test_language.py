@@ -16,12 +16,14 @@ from click.testing import CliRunner
 from engine.settings import Settings
 from engine.settings_edit import read_form
 from tests.catalogue import book, engine, scan
+from tests.tui.piloted import until
 from tests.tui.recorded import RecordedBridge, checks, in_state
 from tui import format as fmt
 from tui import language
 from tui.app import LlmTui
 from tui.cli import main
 from tui.dialogs.help import HelpDialog
+from tui.widgets.header_line import HeaderLine
 
 HOLES = re.compile(r"\{\w*")
 FIGURES = re.compile(r"\d+")
@@ -273,6 +275,18 @@ async def test_the_screens_speak(tmp_path: Path) -> None:
         await pilot.pause()
         assert isinstance(app.screen, HelpDialog)
         assert "Kömək: ayarlar" in str(app.screen.query_one("#box").border_title)
+
+
+@pytest.mark.parametrize("width", (80, 160))
+async def test_a_click_on_a_tab_goes_to_its_screen_in_any_language(tmp_path: Path, width: int) -> None:
+    language.use("az")
+    app = LlmTui(tmp_path, RecordedBridge(in_state("running")))
+    async with app.run_test(size=(width, 30)) as pilot:
+        await until(pilot, lambda: app.current_mode == "run")
+        for number, name in ((4, "runs"), (5, "plan"), (1, "preflight")):
+            at = app.screen.query_one(HeaderLine).plain.index(f"{number} ")
+            await pilot.click(HeaderLine, offset=(at + 3, 0))
+            await until(pilot, lambda name=name: app.current_mode == name)
 
 
 def test_every_check_title_and_reason_of_a_setting_is_said(tmp_path: Path) -> None:

@@ -234,3 +234,18 @@ async def test_without_a_run_it_says_so_and_nothing_is_read_that_is_not_shown() 
         assert screen.rows.num_rows == NUM_LINES
         await pilot.press("8")
         await until(pilot, lambda: "unseen" in text(app))
+
+
+async def test_a_search_line_that_has_lost_the_focus_keeps_no_key_and_is_closed_by_escape() -> None:
+    bridge = RecordedBridge(in_state("running"))
+    async with opened(bridge) as (app, pilot):
+        screen = await show(app, pilot)
+        await pilot.press("slash", *"step", "tab")
+        assert screen.search_line.is_open and screen.focused is not screen.search_line
+        await pilot.press("l")
+        await until(pilot, lambda: "warnings and errors" in text(app))
+        await pilot.press("slash")
+        assert screen.focused is screen.search_line and screen.search_line.value == "step", "as it was typed"
+        await pilot.press("tab", "escape")
+        await until(pilot, lambda: not screen.search_line.is_open)
+        assert screen.focused is screen.rows

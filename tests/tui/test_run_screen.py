@@ -14,6 +14,7 @@ from tests.tui.piloted import SIZES, opened, text, until
 from tests.tui.recorded import CPU, GPU, RecordedBridge, checks, in_state, snapshot, unticked
 from tests.tui.test_charts import series
 from tui import format as fmt
+from tui.dialogs.confirm import StopRunDialog
 from tui.dialogs.tick import TickDialog
 from tui.dialogs.waive import WaiveDialog
 from tui.screens.run import number_facts
@@ -265,3 +266,18 @@ def test_the_best_size_of_a_ramp_stands_out() -> None:
     strong = [line[0][0] for line in lines if line[0][1] == STRONG]
     best = max(row.tokens_per_s or 0 for row in panel._rows)
     assert len(strong) == 1 and fmt.count(best) in strong[0]
+
+
+async def test_the_run_that_was_asked_about_is_stopped_and_no_other() -> None:
+    bridge = RecordedBridge(in_state("running"))
+    bridge.shots["1120-other"] = in_state("running")
+    async with opened(bridge) as (app, pilot):
+        await until(pilot, lambda: app.snapshot is not None)
+        asked = app.followed_id
+        other = next(run_id for run_id in bridge.shots if run_id != asked)
+        await pilot.press("x")
+        await until(pilot, lambda: isinstance(app.screen, StopRunDialog))
+        app.look_at(other)
+        await until(pilot, lambda: app.snapshot is not None and app.snapshot.status.id == other)
+        await pilot.press("y")
+        await until(pilot, lambda: bridge.asked == [(asked, "stop")])

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from engine.records import DamagedRun
+from engine.records import DamagedRun, TimeSpan
 from engine.shelf import Removal, RemovalKind
 from tests.tui.piloted import SIZES, opened, text, until
 from tests.tui.recorded import RUN_ID, RecordedBridge, in_state, summary
 from tui.dialogs.remove_run import RemoveRunDialog
+from tui.late_messages import RunRemoved
+from tui.messages import RunsArrived
 from tui.screens.compare import CompareScreen
 from tui.widgets.overlay_panels import OverlayChart
 from tui.widgets.run_facts import RunFacts
@@ -201,6 +203,25 @@ async def test_deleting_asks_says_what_it_frees_and_leaves_what_is_going() -> No
             pilot, lambda: "deleted: 85.1 MiB freed" in text(app) and f" {FINISHED}  " not in text(app)
         )
         assert bridge.removed[-1] == (FINISHED, "delete")
+
+
+async def test_a_list_read_before_a_deletion_does_not_bring_the_run_back() -> None:
+    bridge = shelf()
+    async with listed(bridge) as (app, pilot):
+        before = RunsArrived(tuple(run for run in app.runs if run.id == FINISHED))
+        app.look_at(FINISHED)
+        app.trouble, app.span = "This run cannot be read: torn", TimeSpan(width_s=300)
+        told = bridge.remove(FINISHED, "delete")
+        app.screen.post_message(RunRemoved(told))
+        await until(pilot, lambda: app.followed_id != FINISHED)
+        assert (app.trouble, app.span) == ("", None)
+        app.followed_id = None
+        app._take_runs(before)
+        assert app.followed_id == FINISHED, "as long as nothing newer is known"
+        await until(pilot, lambda: app.followed_id == RUN_ID)
+        assert FINISHED not in [run.id for run in app.runs]
+        bridge.shots.clear()
+        await until(pilot, lambda: app.followed_id is None and app.snapshot is None)
 
 
 @pytest.mark.parametrize("size", SIZES)

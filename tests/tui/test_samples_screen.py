@@ -93,6 +93,17 @@ async def test_a_prompt_of_ones_own_is_asked_for_and_written() -> None:
         assert "Your prompt" not in screen.right.plain and "Step 200" in text(app) and "▶" in text(app)
 
 
+async def test_a_long_seed_is_offered_again_as_it_was_typed() -> None:
+    bridge = RecordedBridge(in_state("running"))
+    async with opened(bridge) as (app, pilot):
+        screen = await show(app, pilot)
+        await pilot.press("p", "tab", "tab", "tab", "ctrl+u", *"1234567", "enter")
+        await until(pilot, lambda: len(bridge.texts) == 1 and not screen._is_writing)
+        await pilot.press("p", "enter")
+        await until(pilot, lambda: len(bridge.texts) == 2)
+        assert [asked.seed for asked in bridge.texts] == [1_234_567, 1_234_567]
+
+
 async def test_escape_gives_up_a_text_that_is_being_written() -> None:
     class Slow(RecordedBridge):
         is_closed = False

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from textual.events import Key
 
 from engine.errors import StoreError
-from engine.records import EventRow, RunState, TextSampleRow
+from engine.records import EventRow, RunState, RunSummary, TextSampleRow
 from tests.tui.piloted import SIZES, opened, text, until
 from tests.tui.recorded import (
     CPU,
@@ -26,6 +26,7 @@ from tui import format as fmt
 from tui.dialogs.confirm import StopRunDialog, WelcomeDialog
 from tui.dialogs.digest import DigestDialog
 from tui.dialogs.help import HelpDialog
+from tui.messages import RunsArrived
 from tui.widgets.header_line import HeaderLine
 from tui.widgets.key_line import KeyLine
 
@@ -133,6 +134,51 @@ async def test_leaving_says_that_the_run_goes_on() -> None:
     async with opened(RecordedBridge(in_state("finished"))) as (app, pilot):
         await pilot.press("q")
     assert app.return_value is None
+
+
+async def test_a_run_that_ends_while_another_screen_is_shown_is_not_told_to_go_on() -> None:
+    bridge = RecordedBridge(in_state("running"))
+    async with opened(bridge) as (app, pilot):
+        await until(pilot, lambda: app.snapshot is not None)
+        await pilot.press("1")
+        await until(pilot, lambda: f"Run {RUN_ID} is going" in text(app))
+        bridge.shots = {RUN_ID: in_state("finished")}
+        await until(pilot, lambda: "is going" not in text(app))
+        assert app.snapshot.status.state is RunState.FINISHED
+        await pilot.press("q")
+    assert app.return_value is None
+
+
+async def test_a_silence_that_the_list_does_not_tell_of_is_not_forgotten() -> None:
+    class Silent(RecordedBridge):
+        def runs(self) -> tuple[RunSummary, ...]:
+            return tuple(replace(run, is_stale=False) for run in super().runs())
+
+    async with opened(Silent(in_state("stale"))) as (app, pilot):
+        await until(pilot, lambda: app.snapshot is not None)
+        await pilot.press("4")
+        await until(pilot, lambda: RUN_ID in text(app))
+        app._take_runs(RunsArrived(app.runs))
+        assert app.snapshot.is_stale
+
+
+async def test_a_verb_that_breaks_in_an_unexpected_way_is_told_and_the_next_is_asked() -> None:
+    class Broken(RecordedBridge):
+        error: Exception | None = RuntimeError("database is locked")
+
+        def ask(self, run_id: str, verb: str, *args: Any) -> tuple[bool, str]:
+            if self.error:
+                raise self.error
+            return super().ask(run_id, verb, *args)
+
+    bridge = Broken(in_state("running"))
+    async with opened(bridge) as (app, pilot):
+        await until(pilot, lambda: app.snapshot is not None)
+        await pilot.press("c")
+        await until(pilot, lambda: "database is locked" in text(app) and not app.asked_verb)
+        bridge.error = None
+        await pilot.press("c")
+        await until(pilot, lambda: bridge.asked == [(RUN_ID, "checkpoint")])
 
 
 async def test_what_cannot_be_read_is_shown_as_such_and_recovers() -> None:

@@ -284,3 +284,38 @@ def test_figures_that_are_typed_are_written_as_toml_in_every_language() -> None:
         assert "0,5" not in told_to_type("a number from 0.0001 to 0.5")
     finally:
         language.use("en")
+
+
+async def test_a_line_that_has_lost_the_focus_keeps_no_key_and_is_closed_by_escape() -> None:
+    async with opened(RecordedBridge()) as (app, pilot):
+        screen = await show(app, pilot)
+        await go_to(screen, pilot, "training.seed")
+        await pilot.press("enter", "ctrl+u", "7", "tab")
+        assert screen.value_line.is_open and screen.focused is not screen.value_line
+        screen.rows.focus()
+        await pilot.press("enter")
+        assert screen.focused is screen.value_line and screen.value_line.value == "7", "it goes on in it"
+        await pilot.press("tab", "escape")
+        await until(pilot, lambda: not screen.value_line.is_open)
+        assert not screen._changes and screen.filter_line.is_open and screen.focused is not None
+        await pilot.press("escape")
+        await until(pilot, lambda: not screen.filter_line.is_open)
+
+
+async def test_saving_leads_back_into_an_open_line_and_leaving_its_row_takes_what_was_typed() -> None:
+    bridge = RecordedBridge()
+    async with opened(bridge) as (app, pilot):
+        screen = await show(app, pilot)
+        await give(screen, pilot, "training.seed", "7")
+        await pilot.press("escape")
+        await pilot.press("enter", "ctrl+u", "8", "tab", "ctrl+s")
+        assert screen.focused is screen.value_line
+        screen.rows.focus()
+        await pilot.press("j")
+        await until(pilot, lambda: screen._changes == {"training.seed": "8"})
+        assert not screen.value_line.is_open
+        await pilot.press("k", "enter", "ctrl+u", *"none")
+        screen.rows.focus()
+        await pilot.press("j")
+        await until(pilot, lambda: any("training.seed" in str(n.message) for n in app._notifications))
+        assert screen._changes == {"training.seed": "8"}, "what may not stand is told"

@@ -67,7 +67,9 @@ class AskTextDialog(Dialog[TextRequest | None]):
         with Grid(id="fields"):
             for (name, label, validator, about), value in zip(FIELDS, values, strict=True):
                 yield Label(Content(tr(label)))
-                yield Input(f"{value:g}", validators=[validator], id=name, compact=True)
+                # A seed in full: the shortest form of a number would round it.
+                said = str(value) if isinstance(value, int) else f"{value:g}"
+                yield Input(said, validators=[validator], id=name, compact=True)
                 yield Label(Content(tr(about)))
         yield Static("", id="complaint")
 

@@ -78,16 +78,21 @@ the settings in which they differ.
 
     @work(exclusive=True, group="compare", exit_on_error=False)
     async def _follow(self) -> None:
+        """Read them again until all are over; a failure is told once, and may pass."""
+        told = ""
         while True:
             try:
                 found = await in_thread(self.room_app.bridge.compare, self._run_ids, self.app.size.width)
             except (EngineError, OSError) as error:
                 title, remedy = getattr(error, "title", str(error)), getattr(error, "remedy", "")
-                self.app.post_message(CallFailed(title, remedy))
-                return
-            self.post_message(ComparisonArrived(found))
-            if all(run.state.is_over for run in found.runs):
-                return
+                if title != told:
+                    self.app.post_message(CallFailed(title, remedy))
+                told = title
+            else:
+                told = ""
+                self.post_message(ComparisonArrived(found))
+                if all(run.state.is_over for run in found.runs):
+                    return
             await asyncio.sleep(READ_EVERY_S)
 
     @on(ComparisonArrived)

@@ -123,25 +123,32 @@ no time of their own: theirs is when the supervisor saw them.
 
     @work(exclusive=True, group="log", exit_on_error=False)
     async def _poll(self) -> None:
-        """Read what is new once a second; the run may change."""
-        try:
-            while True:
+        """Read what is new once a second; the run may change. A failure is told once, and may pass."""
+        told, may_lack = "", True
+        while True:
+            try:
                 await self._open()
-                if self._reader is not None and self._run_id is not None:
+                if (reader := self._reader) is not None and self._run_id is not None:
                     async with self._reading:
-                        view = await in_thread(self._reader.poll)
+                        view = await in_thread(reader.poll)
+                        if view is None and may_lack:
+                            # What a look that failed or was left has read is news no more, yet was not shown.
+                            view = await in_thread(reader.view)
                     if view is not None:
                         self.post_message(LogArrived(self._run_id, view))
-                await asyncio.sleep(POLL_EVERY_S)
-        except (EngineError, OSError) as error:
-            title, remedy = getattr(error, "title", str(error)), getattr(error, "remedy", "")
-            self.app.post_message(CallFailed(title, remedy))
+                told, may_lack = "", False
+            except (EngineError, OSError) as error:
+                failure = _failure(error)
+                if failure.title != told:
+                    self.app.post_message(failure)
+                told, may_lack = failure.title, True
+            await asyncio.sleep(POLL_EVERY_S)
 
     async def _open(self) -> None:
         """Take up the followed run."""
         run_id = self.room_app.followed_id
         self.set_class(run_id is None, "-empty")
-        if run_id == self._run_id:
+        if run_id == self._run_id and (run_id is None or self._reader is not None):
             return
         self._run_id, self._reader, self._view = run_id, None, None
         self._follows = True
@@ -151,13 +158,22 @@ no time of their own: theirs is when the supervisor saw them.
 
     @work(exclusive=True, group="window", exit_on_error=False)
     async def _move_window(self, kind: str) -> None:
-        """Read on where the window ends; the cursor stays beside what it stood at."""
+        """Read on where the window ends, or anew at the end where `kind` is empty.
+
+        The cursor stays beside what it stood at.
+        """
         reader, run_id = self._reader, self._run_id
         if reader is None or run_id is None:
             return
-        async with self._reading:
-            view = await in_thread(reader.earlier if kind == BEFORE else reader.later)
-        self.post_message(LogArrived(run_id, view))
+        try:
+            async with self._reading:
+                if kind:
+                    view = await in_thread(reader.earlier if kind == BEFORE else reader.later)
+                else:
+                    view = await in_thread(reader.go_to, None)
+            self.post_message(LogArrived(run_id, view))
+        except (EngineError, OSError) as error:
+            self.app.post_message(_failure(error))
 
     @on(LogArrived)
     def _take(self, message: LogArrived) -> None:
@@ -213,8 +229,8 @@ no time of their own: theirs is when the supervisor saw them.
         is_filtered = bool(self._level or self._source)
         parts.append(Content(size_text(self.rows.num_rows, self._view, is_filtered=is_filtered)))
         self.rows.tell(Content(" · ").join(parts))
-        num_rows, is_typing = self.rows.num_rows, self.search_line.is_open
-        self.offer(self._wanted, self._is_searching, num_rows > 0, is_typing, self._follows, ended is None)
+        num_rows, is_open = self.rows.num_rows, self.search_line.is_open
+        self.offer(self._wanted, self._is_searching, num_rows > 0, is_open, self._follows, ended is None)
 
     @on(Rows.Moved)
     def _cursor_moved(self) -> None:
@@ -238,11 +254,11 @@ no time of their own: theirs is when the supervisor saw them.
         """Hide what makes no sense now."""
         if not self.is_mounted or not hasattr(self, "_view"):
             return super().check_action(action, parameters)
-        is_typing = self.search_line.is_open
+        is_typing = self.focused is self.search_line
         if action == "find":
             return bool(self._wanted) and not is_typing
         if action == "end_search":
-            return bool(self._wanted) and not is_typing
+            return (bool(self._wanted) or self.search_line.is_open) and not is_typing
         if action in ("copy", "copy_screen"):
             return self.rows.num_rows > 0 and not is_typing
         if action == "follow":
@@ -256,7 +272,7 @@ no time of their own: theirs is when the supervisor saw them.
         """Stay at the newest line, or where one is."""
         self._follows = follows
         if self._follows and self._view is not None and self._view.bytes_after:
-            self._jump(None)
+            self._move_window("")
         else:
             self._show()
 
@@ -293,7 +309,7 @@ no time of their own: theirs is when the supervisor saw them.
 
     def action_search(self) -> None:
         """Open the line to search with."""
-        self.search_line.open(self._wanted)
+        self.search_line.open(self.search_line.value if self.search_line.is_open else self._wanted)
         self._tell()
 
     @on(Input.Submitted, "#search")
@@ -351,18 +367,24 @@ no time of their own: theirs is when the supervisor saw them.
             else [(view.bytes_after, behind), (view.bytes_before, 0)]
         )
         found = None
-        if SOURCES[self._source][0] in ("all sources", OUTPUT) and not self._level:
-            for has_more, edge in ways:
-                if has_more and found is None:
-                    found = await in_thread(reader.find, wanted, edge, is_backwards, cancelled)
-        self._is_searching = False
-        if found is not None:
-            async with self._reading:
-                moved = await in_thread(reader.go_to, found)
-            self._follows = False
-            self.post_message(LogArrived(run_id, moved, (True, found)))
-        elif not cancelled.is_set():
-            self.post_message(LogSearchEnded(wanted, direction))
+        try:
+            if SOURCES[self._source][0] in ("all sources", OUTPUT) and not self._level:
+                for has_more, edge in ways:
+                    if has_more and found is None:
+                        found = await in_thread(reader.find, wanted, edge, is_backwards, cancelled)
+            if found is not None:
+                async with self._reading:
+                    moved = await in_thread(reader.go_to, found)
+                self._follows = False
+                self.post_message(LogArrived(run_id, moved, (True, found)))
+            elif not cancelled.is_set():
+                self.post_message(LogSearchEnded(wanted, direction))
+        except (EngineError, OSError) as error:
+            self.app.post_message(_failure(error))
+        finally:
+            if self._cancelled is cancelled and self.is_attached:  # no newer search has taken its place
+                self._is_searching = False
+                self._tell()
 
     @on(LogSearchEnded)
     def _go_round(self, message: LogSearchEnded) -> None:
@@ -375,15 +397,11 @@ no time of their own: theirs is when the supervisor saw them.
             text = tr("'{wanted}' is nowhere in this log.", wanted=fmt.clean(message.text))
             self.notify(text, severity="warning", markup=False)
 
-    @work(exclusive=True, group="window", exit_on_error=False)
-    async def _jump(self, offset: int | None) -> None:
-        """A new window, at the end where `offset` is None."""
-        reader, run_id = self._reader, self._run_id
-        if reader is not None and run_id is not None:
-            async with self._reading:
-                view = await in_thread(reader.go_to, offset)
-            self.post_message(LogArrived(run_id, view))
-
     def panel_to_maximise(self) -> Panel | None:
         """The selected line: the list has most of the screen already."""
         return self.line_panel if self.focused is self.rows else super().panel_to_maximise()
+
+
+def _failure(error: Exception) -> CallFailed:
+    """What to tell of a reading that failed."""
+    return CallFailed(getattr(error, "title", str(error)), getattr(error, "remedy", ""))

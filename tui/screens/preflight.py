@@ -129,6 +129,8 @@ Grey lines with an age are of the last time, and do not count.
         self._begin()
 
     def _begin(self, *, starts_then: bool = False) -> None:
+        if self._board.state == "starting":
+            return
         self._board.begin(starts_then=starts_then)
         self._row_at_begin = self.checklist.step_at_cursor
         self._show()
@@ -262,6 +264,8 @@ Grey lines with an age are of the last time, and do not count.
             return self._board.readiness().is_unlocked
         if action == "next_lock":
             return state != "starting" and bool(self._board.blocking_rows)
+        if state == "starting" and action in ("waive_check", "tick_step", "apply_remedy", "close_apps"):
+            return False
         if action == "waive_check":
             return check is not None and ((check.blocking and check.is_waivable) or check.status == "waived")
         if action == "tick_step":
@@ -393,5 +397,6 @@ Grey lines with an age are of the last time, and do not count.
     @on(RunStarted)
     def _clear(self) -> None:
         """The app goes to the run; what was found here no longer counts for the next one."""
+        self.workers.cancel_group(self, "checks")
         self._board.clear()
         self._show()

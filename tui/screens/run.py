@@ -188,10 +188,15 @@ as slow as it went so far, with validations and cooling.
 
     def action_stop_run(self) -> None:
         """Stop the run, once that is confirmed."""
-        if (snapshot := self.room_app.snapshot) is not None:
-            self.app.push_screen(
-                StopRunDialog(snapshot.status.id), lambda is_sure: self._ask("stop") if is_sure else None
-            )
+        if (snapshot := self.room_app.snapshot) is None:
+            return
+        run_id = snapshot.status.id
+
+        def stop(is_sure: bool | None) -> None:
+            if is_sure:
+                self.app.post_message(VerbRequested(run_id, "stop"))
+
+        self.app.push_screen(StopRunDialog(run_id), stop)
 
     # --- how much time the curves show --------------------------------------------------------------------------
 

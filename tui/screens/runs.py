@@ -336,7 +336,7 @@ Every run of this workspace, newest first.
             markup=False,
         )
         if is_deletion and self.room_app.followed_id == told.run_id:
-            self.room_app.followed_id, self.room_app.snapshot = None, None
+            self.room_app.look_at(None)
         self.room_app.follower.wake()
 
     def panel_to_maximise(self) -> Panel | None:

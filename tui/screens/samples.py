@@ -96,16 +96,20 @@ the settings; the list has the loss of each step.
 
     @work(exclusive=True, group="samples", exit_on_error=False)
     async def _follow(self) -> None:
+        """Read them again and again; a failure is told once, and may pass."""
+        told = ""
         while True:
             run_id = self.room_app.followed_id
             self.set_class(run_id is None, "-empty")
             if run_id is not None:
                 try:
                     self.post_message(SamplesArrived(await in_thread(self.room_app.bridge.samples, run_id)))
+                    told = ""
                 except (EngineError, OSError) as error:
                     title, remedy = getattr(error, "title", str(error)), getattr(error, "remedy", "")
-                    self.app.post_message(CallFailed(title, remedy))
-                    return
+                    if title != told:
+                        self.app.post_message(CallFailed(title, remedy))
+                    told = title
             await asyncio.sleep(READ_EVERY_S)
 
     @on(SamplesArrived)

@@ -19,6 +19,7 @@ from tui import format as fmt
 from tui.language import mark, tr
 from tui.late_messages import EffectArrived, FormArrived, SettingsSaved, ValueChecked
 from tui.screens.room import RoomScreen
+from tui.screens.settings_change import changes_since, effect_of
 from tui.threads import in_thread
 from tui.verbs import live_run
 from tui.widgets.effect_panel import EffectPanel
@@ -42,7 +43,6 @@ from tui.widgets.settings_panels import (
 if TYPE_CHECKING:
     from engine.estimate import Estimate
     from engine.settings_edit import KeyForm, SettingsForm
-    from tui.bridge import Bridge
 
 _WORKING = mark("Working out what it does …")
 
@@ -107,6 +107,10 @@ settings it began with: they are frozen in its folder.
         """Counts what the form has been, so that an answer about an older one is known as such."""
         self._shown_state = -1
         self._saves_when_shown = False
+        self._saving: tuple[SettingsForm, Changes] | None = None
+        """What is being saved, from then on until the file was read again: the form and its changes."""
+        self._is_saved = False
+        """Whether of that only the reading is left."""
         self._before: Estimate | None = None
         self._after: Estimate | None = None
         self._editing: KeyForm | None = None
@@ -131,8 +135,11 @@ settings it began with: they are frozen in its folder.
 
     @on(FormArrived)
     def _take_form(self, message: FormArrived) -> None:
-        old, form = self._form, message.form
-        if form is not None and old is not None and form == old and self._shown_state == self._state:
+        if self._saving is not None and not self._is_saved:
+            return
+        old, form, saving = self._form, message.form, self._saving
+        self._saving = None
+        if form is not None and form == old and saving is None and self._shown_state == self._state:
             return
         is_usable = form is not None and form.text is not None and bool(form.keys)
         self.set_class(not is_usable, "-empty")
@@ -142,7 +149,9 @@ settings it began with: they are frozen in its folder.
             self.offer("none", form is not None and form.text is None)
             return
         assert form is not None
-        if old is not None and changed_text(old, form):
+        if saving is not None:
+            self._changes = changes_since(*saving, self._changes)
+        elif old is not None and changed_text(old, form):
             self.notify(changed_text(old, form), title="settings.toml", markup=False)
         self._form = form
         self._changes = still_changed(form, self._changes)
@@ -172,6 +181,15 @@ settings it began with: they are frozen in its folder.
         self.rows.set_subtitle(frame_text(len(self._changes), self.rows.num_hidden, is_editing=is_editing))
 
     @on(Rows.Moved)
+    def _leave_row(self) -> None:
+        """What was typed for a key that the cursor has left is taken, if it may stand."""
+        key, selected = self._editing, self.rows.selected
+        if key is not None and (selected is None or selected.dotted != key.dotted):
+            if self.value_line.value != value_of(key, self._changes):
+                self._check(key, self.value_line.value, is_final=True)
+            self._stop_editing()
+        self._show_key()
+
     def _show_key(self) -> None:
         key = self.rows.selected
         self.about.show(key, self._changes, self._problem, self._wants)
@@ -191,9 +209,9 @@ settings it began with: they are frozen in its folder.
         self.effect.show(self._before, None, tr(_WORKING), is_bad=False)
         before, after, problem = self._before, None, ""
         if before is None:
-            before, problem = await _estimate(bridge, form, {})
+            before, problem = await effect_of(bridge, form, {})
         if changes:
-            after, problem = await _estimate(bridge, form, changes)
+            after, problem = await effect_of(bridge, form, changes)
         self.post_message(EffectArrived(number, before, after, problem))
 
     @on(EffectArrived)
@@ -205,9 +223,10 @@ settings it began with: they are frozen in its folder.
         self.effect.border_title = tr(title)
         before = message.before or message.after
         self.effect.show(before, message.after, message.problem, is_bad=bool(message.problem))
-        if self._saves_when_shown:
+        if self._saves_when_shown and self._saving is None:
             self._saves_when_shown = False
-            self._save()
+            if self._changes:
+                self._save()
 
     # --- changing -----------------------------------------------------------------------------------------------
 
@@ -216,7 +235,7 @@ settings it began with: they are frozen in its folder.
         if not self.is_mounted or not hasattr(self, "_form"):
             return super().check_action(action, parameters)
         is_usable = self._form is not None and self._form.text is not None and bool(self._form.keys)
-        is_typing = self.value_line.is_open or self.focused is self.filter_line
+        is_typing = self.focused in (self.value_line, self.filter_line)
         key = self.rows.selected if is_usable else None
         if action == "write":
             return self._form is not None and self._form.text is None
@@ -231,12 +250,14 @@ settings it began with: they are frozen in its folder.
         if action == "undo":
             return key is not None and key.dotted in self._changes and not is_typing
         if action == "show_all":
-            return self.filter_line.is_open and not is_typing
+            return (self.filter_line.is_open or self.value_line.is_open) and not is_typing
         return super().check_action(action, parameters)
 
     def action_edit(self) -> None:
-        """Open the line on the selected row."""
-        if (key := self.rows.selected) is None:
+        """Open the line on the selected row, or go on in it."""
+        if self.value_line.is_open:
+            self.value_line.focus()
+        if (key := self.rows.selected) is None or self.value_line.is_open:
             return
         self._editing = key
         self.value_line.styles.offset = (2 + self.rows.VALUE_AT, 1 + self.rows.cursor - self.rows.top)
@@ -257,15 +278,20 @@ settings it began with: they are frozen in its folder.
         if self._editing is not None:
             self._check(self._editing, event.value, is_final=True)
 
-    @work(exclusive=True, group="check", exit_on_error=False)
-    async def _check(self, key: KeyForm, text: str, *, is_final: bool) -> None:
-        """Ask the engine about a value; an empty one is the default."""
-        assert self._form is not None
+    def _check(self, key: KeyForm, text: str, *, is_final: bool) -> None:
+        """Ask the engine about a value; of those that were given, one for the same key alone takes another's place."""
+        group = f"given-{key.dotted}" if is_final else "check"
+        self.run_worker(self._ask(key, text, is_final), group=group, exclusive=True, exit_on_error=False)
+
+    async def _ask(self, key: KeyForm, text: str, is_final: bool) -> None:
+        """An empty value is the default."""
+        if (form := self._form) is None:
+            return
         value = text.strip() or key.default or None
         changes = {**self._changes, key.dotted: value}
         problem = wants = ""
         try:
-            await in_thread(self.room_app.bridge.check_settings, self._form, changes)
+            await in_thread(self.room_app.bridge.check_settings, form, changes)
         except SettingsError as error:
             problem, wants = str(error), error.expected if error.dotted == key.dotted else ""
         except (EngineError, OSError) as error:
@@ -274,33 +300,37 @@ settings it began with: they are frozen in its folder.
 
     @on(ValueChecked)
     def _take_verdict(self, message: ValueChecked) -> None:
-        key = self._editing or self.rows.selected
-        if key is None or key.dotted != message.dotted:
-            return
-        self._problem, self._wants = message.problem, message.wants
-        if message.is_final and not message.problem:
-            self._stop_editing()
-            self._change(key, message.text or None)
-        else:
+        """Of what was only typed it counts for the key that is edited, of what was given for the key wherever it is."""
+        shown, form = self._editing or self.rows.selected, self._form
+        is_shown = shown is not None and shown.dotted == message.dotted
+        if message.is_final and not message.problem and form is not None:
+            if self._editing is not None and is_shown:
+                self._stop_editing()
+            for key in form.keys:
+                if key.dotted == message.dotted:
+                    self._changes[key.dotted] = settled(key, message.text or None)
+            self._changes = still_changed(form, self._changes)
+            self._has_changed()
+        elif is_shown:
+            self._problem, self._wants = message.problem, message.wants
             self._show_key()
-
-    def _change(self, key: KeyForm, value: str | None) -> None:
-        """Take a value that the engine lets stand; what the file has already is no change."""
-        assert self._form is not None
-        self._changes = still_changed(self._form, {**self._changes, key.dotted: settled(key, value)})
-        self._has_changed()
+        elif message.is_final:
+            self.notify(fmt.said(message.problem, keep_newlines=True), severity="warning", markup=False)
 
     @on(LineInput.Left, "#value")
     def _leave_value(self) -> None:
+        if self._editing is not None:
+            self.workers.cancel_group(self, f"given-{self._editing.dotted}")
         self._problem = self._wants = ""
         self._stop_editing()
         self._show_key()
 
     def _stop_editing(self) -> None:
         self._editing = None
+        if self.focused in (None, self.value_line):
+            self.rows.focus()
         self.value_line.close()
         self._tell()
-        self.rows.focus()
 
     def action_next_value(self) -> None:
         """The next of the few values that the key takes."""
@@ -315,6 +345,7 @@ settings it began with: they are frozen in its folder.
     def action_undo(self) -> None:
         """As the file has it."""
         if (key := self.rows.selected) is not None and key.dotted in self._changes:
+            self.workers.cancel_group(self, f"given-{key.dotted}")
             del self._changes[key.dotted]
             self._has_changed()
 
@@ -335,9 +366,15 @@ settings it began with: they are frozen in its folder.
         self.rows.focus()
         self._show_key()
 
-    @on(LineInput.Left, "#filter")
     def action_show_all(self) -> None:
-        """Take the filter away."""
+        """Leave the value that is still being typed, or else take the filter away."""
+        if self.value_line.is_open:
+            self._leave_value()
+        else:
+            self._end_filter()
+
+    @on(LineInput.Left, "#filter")
+    def _end_filter(self) -> None:
         self.filter_line.close()
         self.filter_line.value = ""
         self.rows.focus()
@@ -356,19 +393,28 @@ settings it began with: they are frozen in its folder.
     def action_save(self) -> None:
         """Save, once it was shown what the changes do."""
         if self.value_line.is_open:
+            self.value_line.focus()
             self.notify(tr("Take the value with enter, or leave it with escape, first."), markup=False)
+        elif self._saving is not None:
+            self._saves_when_shown = (
+                True  # what has changed since; that two presses save twice is nobody's wish
+            )
         elif self._shown_state == self._state:
             self._save()
         elif not self._saves_when_shown:
             self._saves_when_shown = True
             self.notify(tr("Saved as soon as it stands there what the changes do."), markup=False)
 
-    @work(exclusive=True, group="save", exit_on_error=False)
-    async def _save(self) -> None:
-        """Write the changes."""
-        assert self._form is not None
+    def _save(self) -> None:
+        """Write the changes; nothing else is saved meanwhile."""
+        if self._form is not None:
+            self._saving, self._is_saved = (self._form, dict(self._changes)), False
+            self._write(*self._saving)
+
+    @work(group="save", exit_on_error=False)
+    async def _write(self, form: SettingsForm, changes: Changes) -> None:
         try:
-            await in_thread(self.room_app.bridge.save_settings, self._form, dict(self._changes))
+            await in_thread(self.room_app.bridge.save_settings, form, changes)
         except (EngineError, OSError) as error:
             title, remedy = getattr(error, "title", str(error)), getattr(error, "remedy", "")
             self.post_message(SettingsSaved(title, remedy))
@@ -377,24 +423,19 @@ settings it began with: they are frozen in its folder.
 
     @on(SettingsSaved)
     def _tell_saved(self, message: SettingsSaved) -> None:
+        if self._saving is None:
+            return
         if message.title:
+            self._saving, self._saves_when_shown = None, False
             text = fmt.said(f"{message.title}\n{message.remedy}".strip(), keep_newlines=True)
             self.notify(text, title=tr("Not saved"), severity="error", timeout=15, markup=False)
             return
         run = live_run(self.room_app.runs)
-        text = saved_text(len(self._changes), run.id if run else "")
+        text = saved_text(len(self._saving[1]), run.id if run else "")
         self.notify(text, title=tr("Saved"), markup=False)
-        self._form, self._changes = None, {}
+        self._is_saved = True
         self.action_read_form()
 
     def panel_to_maximise(self) -> Panel | None:
         """What the changes do, unless another panel has the focus."""
         return super().panel_to_maximise() or self.effect
-
-
-async def _estimate(bridge: Bridge, form: SettingsForm, changes: Changes) -> tuple[Estimate | None, str]:
-    """What a run of the form with these changes takes, or why that cannot be told."""
-    try:
-        return await in_thread(bridge.estimate_of, form, changes), ""
-    except (EngineError, OSError) as error:
-        return None, str(error)

@@ -39,6 +39,8 @@ class HeaderLine(Lines):
         self._note: Line = []
         self._has_run = False
         self._left: Line = []
+        self._modes: dict[str, str] = {}
+        """The names of the screens by their tabs as drawn."""
 
     def show(self, snapshot: RunSnapshot | None, runs: tuple[RunSummary, ...]) -> None:
         """Show how the run stands: the followed one on its screen, else the newest that is going."""
@@ -84,7 +86,9 @@ class HeaderLine(Lines):
             key = own.get(f"app.{mode.name}", str(number)).partition(",")[0]
             label = tr(mode.short if is_narrow and not is_current else mode.title)
             gap = "" if is_narrow and not is_current else " "
-            tabs.append((f"{gap}{key} {label}{gap}", CURRENT if is_current else MUTED))
+            tab = f"{gap}{key} {label}{gap}"
+            self._modes[tab] = mode.name
+            tabs.append((tab, CURRENT if is_current else MUTED))
             if is_narrow:
                 tabs.append((" ", MUTED))
         return tabs
@@ -93,9 +97,8 @@ class HeaderLine(Lines):
         """Go to the screen whose name was clicked."""
         x = event.get_content_offset(self)
         start = 0
-        names = {title: mode.name for mode in MODES for title in (mode.title, mode.short)}
         for text, _ in self._left:
-            name = names.get(text.strip().rpartition(" ")[2])
+            name = self._modes.get(text)
             if x is not None and start <= x.x < start + len(text) and name:
                 await self.app.run_action(f"app.switch_mode('{name}')")
                 return
