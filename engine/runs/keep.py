@@ -20,6 +20,7 @@ from engine.ledger.storage import folder_bytes
 from engine.records import EventRow, RunState, StepRow
 from engine.runs.books import enter
 from engine.runs.folder import RunFolder
+from engine.runs.launch import wait_until_unsupervised
 from engine.runs.lock import Lock, holder
 from engine.runs.mend import find_damage
 from engine.runs.owner import require_own
@@ -29,6 +30,8 @@ from engine.shelf import Removal, RemovalKind
 
 MOST_TAGS = 8
 LONGEST_TAG = 24
+_LEAVING_S = 2.0
+"""How long a supervisor whose run has just ended may take to leave."""
 _LEAVING = ".deleting-"
 """Begins the name of a run's folder while it is being deleted."""
 
@@ -126,6 +129,8 @@ def _is_going(folder: RunFolder) -> RunFailedError:
 def _state_at_rest(folder: RunFolder) -> RunState:
     """The state of a run that nobody works on."""
     state = read_status(folder).state
+    if state.is_over:
+        wait_until_unsupervised(folder, timeout_s=_LEAVING_S)
     if not state.is_over or _is_at_work(folder):
         raise _is_going(folder)
     return state

@@ -63,7 +63,7 @@ def test_a_run_goes_from_text_to_model_ledger_and_report(make_workspace: Make) -
     assert {"model.safetensors", "config.json", "tokenizer.json"} <= {
         path.name for path in folder.model.iterdir()
     }
-    assert not folder.is_supervised
+    wait_for(lambda: not folder.is_supervised, what="the supervisor to leave")
     for path in workspace.folder.glob("ledger.db*"):
         path.unlink()
     workspace.report()
