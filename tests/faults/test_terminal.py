@@ -96,7 +96,7 @@ def test_a_termination_leaves_the_terminal_as_it_was(seats: list[Seat]) -> None:
     seat.wait_to_see(ON_RUN)
     seat.process.terminate()
     assert seat.wait_for_end() == 128 + signal.SIGTERM
-    wait_for(lambda: b"\x1b[?1049l" in seat.sent and b"\x1b[?25h" in seat.sent, 5, "the screen of before")
+    wait_for(lambda: b"\x1b[?1049l" in seat.sent and b"\x1b[?25h" in seat.sent, 20, "the screen of before")
 
 
 def test_odd_bytes_and_large_pastes_are_survived(seats: list[Seat]) -> None:
@@ -147,7 +147,7 @@ def test_a_dumb_terminal_and_one_without_a_keyboard_get_plain_lines(
     seat = Seat([sys.executable, "-m", "tui"], env={"TERM": "dumb"}, cwd=tmp_path)
     seats.append(seat)
     assert seat.wait_for_end(90) == 3
-    wait_for(lambda: "No terminal here" in seat.text and "corpus" in seat.text, 5, "plain lines")
+    wait_for(lambda: "No terminal here" in seat.text and "corpus" in seat.text, 20, "plain lines")
     assert b"\x1b" not in seat.sent
 
 

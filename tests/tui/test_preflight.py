@@ -405,6 +405,6 @@ async def test_coming_back_after_a_run_checks_again() -> None:
         await until(pilot, lambda: "NOT CHECKED" in text(app))
         bridge.shots = {key: in_state("finished") for key in bridge.shots}
         await pilot.press("2")
-        await until(pilot, lambda: app.snapshot.status.state.is_over, 10)
+        await until(pilot, lambda: app.snapshot.status.state.is_over)
         await pilot.press("1")
         await settled(app, pilot, "UNLOCKED")

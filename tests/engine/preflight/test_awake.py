@@ -55,7 +55,7 @@ def test_the_lock_is_held_until_it_is_given_back(held: Path) -> None:
     assert held.read_text().strip() == "sleep:idle:handle-lid-switch"
     assert inhibitor.what == "sleep, idling and the lid's switch"
     inhibitor.release()
-    wait_for(lambda: not held.exists(), 5)
+    wait_for(lambda: not held.exists(), 30)
     assert not inhibitor.is_held
 
 
@@ -69,7 +69,7 @@ def test_the_lock_goes_with_a_process_that_is_killed(held: Path) -> None:
     assert held.exists()
     child.send_signal(signal.SIGKILL)
     child.communicate()
-    wait_for(lambda: not held.exists(), 5)
+    wait_for(lambda: not held.exists(), 30)
 
 
 def test_what_is_refused_is_told_in_the_words_of_who_refused(

@@ -307,7 +307,7 @@ def test_a_cancelled_preflight_takes_its_rehearsal_along(make_workspace: Make) -
     child.send_signal(signal.SIGTERM)
     child.communicate(timeout=5)
     assert child.returncode == 143
-    wait_for(lambda: not rehearsing(), 5, "the rehearsal ended with it")
+    wait_for(lambda: not rehearsing(), 30, "the rehearsal ended with it")
     assert not list(scratch.iterdir())
     lock = Lock(device_lock_path("cpu"))
     assert lock.acquire("x", timeout_s=0), "the device is free again"

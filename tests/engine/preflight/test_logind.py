@@ -126,7 +126,7 @@ def test_logind_tells_that_the_lock_is_held_and_that_it_is_given_back(
     held = inhibitors() or ""
     assert "llm-tui" in held and "sleep:idle:handle-lid-switch" in held and "block" in held
     inhibitor.release()
-    wait_for(lambda: "llm-tui" not in (inhibitors() or "llm-tui"), 10, "it is given back")
+    wait_for(lambda: "llm-tui" not in (inhibitors() or "llm-tui"), 30, "it is given back")
     verdict = presence.check_sleep(Context(tmp_path))
     assert verdict.status == "pass" and "sleep, idling and the lid's switch was held off" in verdict.evidence
     assert "llm-tui" not in (inhibitors() or "llm-tui"), "a check keeps nothing"
@@ -135,7 +135,7 @@ def test_logind_tells_that_the_lock_is_held_and_that_it_is_given_back(
     assert "llm-tui" in (inhibitors() or "")
     child.send_signal(signal.SIGKILL)
     child.communicate()
-    wait_for(lambda: "llm-tui" not in (inhibitors() or "llm-tui"), 10, "it goes with who held it")
+    wait_for(lambda: "llm-tui" not in (inhibitors() or "llm-tui"), 30, "it goes with who held it")
 
 
 def test_an_ordinary_user_over_ssh_is_told_what_was_refused_in_the_words_of_logind(

@@ -148,7 +148,7 @@ def test_commands_are_obeyed_and_answered(make_run: MakeRun, start_trainer: Star
     assert state is not None and state.state == RunState.PAUSED and "test@here" in state.reason
     assert answer(run, "pause") == "It was paused already."
     saved = answer(run, "checkpoint")
-    wait_for(lambda: store.heartbeat("trainer").phase == "paused", 10, "the phase")
+    wait_for(lambda: store.heartbeat("trainer").phase == "paused", 30, "the phase")
     folder = run.checkpoints / saved.removeprefix("Saved ").rstrip(".")
     assert verify(folder).state.step == paused_at
     time.sleep(0.5)
@@ -214,7 +214,7 @@ def test_a_locked_store_does_not_stall_training(make_run: MakeRun, start_trainer
         range(before + 1, before + 1 + len(during))
     )
     gaps = [later.at - earlier.at for earlier, later in itertools.pairwise(during)]
-    assert max(gaps) < 1.0
+    assert max(gaps) < 1.5, "the lock was held for two seconds"
     trainer.send_signal(signal.SIGTERM)
     assert trainer.wait(30) == 11
 
