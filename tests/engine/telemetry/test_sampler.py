@@ -71,7 +71,7 @@ sampler.close()
 """
     before, worst_s, num_unknown, is_machine_unknown, after, threads = json.loads(standin.run(SAMPLE + code))
     assert before == after == 25.0
-    assert worst_s < 0.2, "a driver that hangs for seconds keeps no reading waiting"
+    assert worst_s < 0.02
     assert num_unknown >= 10
     assert is_machine_unknown
     assert threads == 3

@@ -214,7 +214,7 @@ def test_a_locked_store_does_not_stall_training(make_run: MakeRun, start_trainer
         range(before + 1, before + 1 + len(during))
     )
     gaps = [later.at - earlier.at for earlier, later in itertools.pairwise(during)]
-    assert max(gaps) < 1.5, "the lock was held for two seconds"
+    assert max(gaps) < 1.0
     trainer.send_signal(signal.SIGTERM)
     assert trainer.wait(30) == 11
 
