@@ -195,10 +195,11 @@ def test_a_call_that_nobody_waits_for_any_more_is_not_disturbed(
     assert most == 1
 
 
-async def test_a_second_save_and_a_change_while_one_saves(monkeypatch: pytest.MonkeyPatch) -> None:
-    bridge = RecordedBridge()
+def slow_save(
+    bridge: RecordedBridge, monkeypatch: pytest.MonkeyPatch
+) -> tuple[threading.Event, list[dict[str, str | None]]]:
+    """Saves wait for the event; the changes of each."""
     go_on, saved, save = threading.Event(), [], bridge.save_settings
-    notices: list[str] = []
 
     def slowly(form: SettingsForm, changes: Mapping[str, str | None]) -> None:
         saved.append(dict(changes))
@@ -206,6 +207,12 @@ async def test_a_second_save_and_a_change_while_one_saves(monkeypatch: pytest.Mo
         save(form, changes)
 
     monkeypatch.setattr(bridge, "save_settings", slowly)
+    return go_on, saved
+
+
+async def test_a_second_save_and_a_change_while_one_saves(monkeypatch: pytest.MonkeyPatch) -> None:
+    bridge, notices = RecordedBridge(), []
+    go_on, saved = slow_save(bridge, monkeypatch)
     async with opened(bridge, (120, 34)) as (app, pilot):
         screen = await show_settings(app, pilot)
         monkeypatch.setattr(app, "notify", lambda words, **_: notices.append(words))
@@ -242,14 +249,7 @@ async def test_a_change_that_is_saved_while_one_saves_is_saved_after_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bridge = RecordedBridge()
-    go_on, saved, save = threading.Event(), [], bridge.save_settings
-
-    def slowly(form: SettingsForm, changes: Mapping[str, str | None]) -> None:
-        saved.append(dict(changes))
-        assert go_on.wait(20)
-        save(form, changes)
-
-    monkeypatch.setattr(bridge, "save_settings", slowly)
+    go_on, saved = slow_save(bridge, monkeypatch)
     async with opened(bridge, (120, 34)) as (app, pilot):
         screen = await show_settings(app, pilot)
         await give(screen, pilot, "training.seed", "7")
